@@ -1,0 +1,1 @@
+"""policyd: the policy controller and its command line."""

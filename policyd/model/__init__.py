@@ -1,0 +1,1 @@
+"""Words that every part shares and that know nothing of Kubernetes' wire: names, origins, findings."""
