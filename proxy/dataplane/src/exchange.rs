@@ -1,0 +1,180 @@
+//! What the HTTP codec and the rest of the proxy ask of each other.
+//!
+//! The codec reads heads, moves bodies and judges framing. Whether a request may go on is asked of a [`Decider`]; where it
+//! goes, of an [`Upstream`]. Nothing reaches an application without a [`Permit`], which only the engine makes.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::rc::Rc;
+
+use engine::gate::{CanonicalRequest, Refusal};
+use engine::{ClientView, Permit};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Decides the requests of one connection. Gate and engine see one table, the one in force at that moment (semantics T4).
+pub trait Decider {
+    /// Puts a whole head (first byte of the request line to the end of the blank line) through gate and engine.
+    fn decide(&self, head: &[u8]) -> Verdict;
+    /// A head that breaks a limit before it is whole; `so_far` is what was read of it.
+    fn refuse_head(&self, so_far: &[u8], refusal: Refusal) -> Answer;
+    /// What turned out wrong behind an allowed head: body, chunk lines, trailers. It is recorded as a denial.
+    fn refuse_body(&self, request: &CanonicalRequest, refusal: Refusal) -> Answer;
+    /// The application failed. No denial, but counted and answered.
+    fn failed(&self, failure: Failure) -> Answer;
+    /// Whether the connection should end after the present exchange (SIGTERM, the peer's certificate ends).
+    fn ending(&self) -> bool;
+}
+
+/// Where allowed requests of a connection go.
+pub trait Upstream {
+    /// A connection to the application.
+    type Io: AsyncRead + AsyncWrite + Unpin;
+    /// Dials. The time this may take is bounded inside (`limits::CONNECT`).
+    fn connect(&self) -> impl Future<Output = io::Result<Self::Io>>;
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It goes on, and this is what goes on.
+    Forward(Granted),
+    /// It ends here: write the answer, read no further request, close.
+    Answer(Answer),
+    /// It ends here without a byte (semantics D5: status null).
+    Close,
+}
+
+/// An allowed request. The session holds a weak hand on `request`: while it lives, the request is in flight and is decided
+/// again whenever the table changes; so it is kept until the exchange is over, and dropped then.
+#[derive(Debug)]
+pub struct Granted {
+    /// What was decided on, and what is serialised for the application.
+    pub request: Rc<CanonicalRequest>,
+    /// Taken by the function that forwards.
+    pub permit: Permit,
+    /// Counts as in flight until dropped.
+    pub in_flight: InFlight,
+}
+
+/// One of the requests in flight on this worker.
+#[derive(Debug)]
+pub struct InFlight(Rc<Cell<usize>>);
+
+impl InFlight {
+    /// Takes a place, if fewer than `most` are taken.
+    pub fn take(count: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+        if count.get() >= most {
+            return None;
+        }
+        count.set(count.get() + 1);
+        Some(Self(Rc::clone(count)))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// How an application can fail a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It can't be reached: 502.
+    Unreachable,
+    /// It doesn't answer in time: 504.
+    Silent,
+    /// Its answer breaks the rules (G20): 502. Its connection is never used again.
+    BadAnswer,
+    /// Bytes after a complete answer on an idle connection: no answer to a client, the connection is dropped.
+    Desync,
+}
+
+/// What the client sees of a refusal (semantics D5): a status, an id, a word; nothing of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The decision's id.
+    pub id: String,
+    /// Status, gRPC status and word.
+    pub view: ClientView,
+    /// The request had a gRPC content type: answered trailers-only with HTTP status 200.
+    pub grpc: bool,
+}
+
+impl Answer {
+    /// The body, `{"decision": id, "reason": category}`.
+    pub fn body(&self) -> String {
+        format!("{{\"decision\":\"{}\",\"reason\":\"{}\"}}", self.id, self.view.category)
+    }
+
+    /// The whole answer over HTTP/1.1; it ends the connection. `head_only` for an answer to HEAD.
+    pub fn http1(&self, head_only: bool) -> Vec<u8> {
+        if self.grpc {
+            return format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: {}\r\ngrpc-message: {}\r\n\
+                 x-policyd-decision: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                self.view.grpc_status, self.view.category, self.id
+            )
+            .into_bytes();
+        }
+        let body = self.body();
+        let shown = if head_only { "" } else { &body };
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             x-policyd-decision: {}\r\nconnection: close\r\n\r\n{shown}",
+            self.view.status,
+            phrase(self.view.status),
+            body.len(),
+            self.id,
+        )
+        .into_bytes()
+    }
+}
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        408 => "Request Timeout",
+        429 => "Too Many Requests",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(grpc: bool) -> Answer {
+        let view = ClientView { status: 403, grpc_status: 7, category: "denied" };
+        Answer { id: "0197".to_owned(), view, grpc }
+    }
+
+    #[test]
+    fn d5_the_client_sees_id_and_category_and_no_more() {
+        let text = String::from_utf8(answer(false).http1(false)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
+        assert!(text.contains("\r\nx-policyd-decision: 0197\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\n{\"decision\":\"0197\",\"reason\":\"denied\"}"), "{text}");
+    }
+
+    #[test]
+    fn d5_grpc_is_answered_as_grpc() {
+        let text = String::from_utf8(answer(true).http1(false)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\ngrpc-status: 7\r\n"), "{text}");
+    }
+
+    #[test]
+    fn a_place_in_flight_is_given_back() {
+        let count = Rc::new(Cell::new(0));
+        let one = InFlight::take(&count, 1);
+        assert!(one.is_some() && InFlight::take(&count, 1).is_none());
+        drop(one);
+        assert_eq!(count.get(), 0);
+    }
+}

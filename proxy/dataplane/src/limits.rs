@@ -1,0 +1,73 @@
+//! What one proxy spends at most, each a bound that is in force and has a named refusal.
+//!
+//! Source: `security.md` §4.4. Those of the request head and body are the gate's and the codec's.
+
+use std::time::Duration;
+
+/// Open inbound connections of one proxy.
+pub const CONNECTIONS: usize = 10_000;
+/// Open inbound connections of one peer identity (or of one address, for peers without identity).
+pub const CONNECTIONS_PER_PEER: usize = 1_000;
+/// Requests that one proxy works on at the same time.
+pub const REQUESTS_IN_FLIGHT: usize = 1_000;
+/// TLS handshakes that one worker runs at the same time; the rest wait, within their own time.
+pub const HANDSHAKES_PER_WORKER: usize = 64;
+/// How long a TLS handshake takes, from its first byte on.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The longest `ClientHello`, with its record headers.
+pub const CLIENT_HELLO_BYTES: usize = 64 * 1024;
+/// The longest certificate chain of a peer.
+pub const CHAIN_CERTIFICATES: usize = 4;
+/// The biggest certificate chain of a peer.
+pub const CHAIN_BYTES: usize = 16 * 1024;
+/// How much later than now a certificate may begin, because clocks differ (TLS-07). Expiry has no such allowance.
+pub const NOT_BEFORE_SKEW: Duration = Duration::from_secs(60);
+/// How long it may take to see what a connection speaks (semantics T1).
+pub const DETECTION: Duration = Duration::from_secs(2);
+/// The longest first line: the gate's hard limit of a head.
+pub const FIRST_LINE_BYTES: usize = 64 * 1024;
+/// How long dialling an application or an endpoint may take.
+pub const CONNECT: Duration = Duration::from_secs(3);
+/// How long a TCP connection may be half closed without a byte.
+pub const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// One direction of a forwarded TCP connection.
+pub const FORWARD_BUFFER_BYTES: usize = 16 * 1024;
+/// How long SIGTERM leaves work that is in flight.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// How often open connections are decided again even if nothing was announced (validity ends, tables age); with the time
+/// a cut takes this stays under the 5 s of design §8.
+pub const REVISIT: Duration = Duration::from_secs(2);
+/// Denial lines waiting to be written; more are dropped and counted.
+pub const DENIAL_LINES: usize = 8_192;
+/// A recorded path, host or method; the rest is cut off.
+pub const RECORDED_BYTES: usize = 512;
+/// The biggest policy message of the stream.
+pub const POLICY_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// The biggest answer of identity.
+pub const IDENTITY_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The biggest file of the state folder that is read back.
+pub const STATE_FILE_BYTES: u64 = 80 * 1024 * 1024;
+/// The biggest ServiceAccount token.
+pub const TOKEN_BYTES: usize = 64 * 1024;
+/// How long a call to the control plane may take to be answered.
+pub const CONTROL_CALL: Duration = Duration::from_secs(10);
+/// The first wait after a failed call to the control plane; it doubles.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+/// The longest wait before identity is asked again.
+pub const BACKOFF_IDENTITY: Duration = Duration::from_secs(150);
+/// The longest wait before a stream is opened again.
+pub const BACKOFF_STREAM: Duration = Duration::from_secs(15);
+/// After this long without a word of policyd a stream counts as lost (it confirms every 60 s).
+pub const STREAM_SILENCE: Duration = Duration::from_secs(150);
+/// How far in the future a signed time may lie.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// Connections to the admin port at the same time.
+pub const ADMIN_CONNECTIONS: usize = 32;
+/// The head of a request to the admin port, and how long it may take.
+pub const ADMIN_HEAD_BYTES: usize = 8 * 1024;
+/// How long an admin connection lives.
+pub const ADMIN_CONNECTION: Duration = Duration::from_secs(10);
+/// How long accepting rests after the machine refused a connection (L4-07).
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections accepted in one go before others get their turn.
+pub const LISTEN_BACKLOG: i32 = 1_024;

@@ -1,0 +1,66 @@
+use std::io::Write as _;
+
+use super::*;
+
+fn whole() -> serde_json::Value {
+    serde_json::json!({
+        "trustDomain": "cluster.local", "namespace": "books", "serviceAccount": "authors", "podName": "authors-0",
+        "identity": {"address": "127.0.0.1:9443", "serviceAccount": "identity"},
+        "policy": {"address": "127.0.0.1:9444", "serviceAccount": "policyd"},
+        "controlPlaneNamespace": "policyd",
+        "tokenFile": "token", "rootsFile": "roots.pem", "stateDir": "state",
+        "inbound": [{"listen": "127.1.0.5:8080", "application": "127.2.0.5:8080"}],
+        "outbound": [{"listen": "127.2.0.5:20001", "service": "books/authors:8080"}],
+        "sourceAddress": "127.1.0.5", "admin": "127.2.0.5:4191"
+    })
+}
+
+fn read(value: &serde_json::Value) -> Result<Settings, String> {
+    let mut path = std::env::temp_dir();
+    path.push(format!("policyd-settings-{}.json", uuid::Uuid::now_v7()));
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(value.to_string().as_bytes()).unwrap();
+    let read = Settings::read(&path).map_err(|error| error.to_string());
+    fs::remove_file(&path).unwrap();
+    read
+}
+
+#[test]
+fn the_documented_settings_are_read() {
+    let settings = read(&whole()).unwrap();
+    assert_eq!(settings.own_identity(), "spiffe://cluster.local/ns/books/sa/authors");
+    assert_eq!(settings.own_server_name(), "authors.books.sa.cluster.local");
+    assert_eq!(settings.workers, 1);
+}
+
+#[test]
+fn a_mistake_names_field_value_and_what_was_expected() {
+    let cases = [
+        ("/inbound/0/application", serde_json::json!("10.0.0.1:80"), "inbound[0].application: `10.0.0.1:80`"),
+        ("/inbound/0/application", serde_json::json!("127.1.0.5:8080"), "an address this proxy doesn't listen on"),
+        ("/outbound/0/listen", serde_json::json!("10.0.0.1:80"), "outbound[0].listen: `10.0.0.1:80`"),
+        ("/outbound/0/service", serde_json::json!("authors"), "outbound[0].service: `authors`"),
+        ("/outbound/0/listen", serde_json::json!("127.2.0.5:4191"), "admin: `127.2.0.5:4191`"),
+        ("/admin", serde_json::json!("0.0.0.0:4191"), "admin: `0.0.0.0:4191`"),
+        ("/trustDomain", serde_json::json!("Cluster"), "trustDomain: `Cluster`"),
+        ("/namespace", serde_json::json!("../x"), "namespace: `../x`"),
+        ("/identity/address", serde_json::json!("127.0.0.1"), "identity.address: `127.0.0.1`"),
+        ("/workers", serde_json::json!(0), "workers: `0`: expected 1 to 64"),
+    ];
+    for (pointer, value, expected) in cases {
+        let mut changed = whole();
+        // `workers` isn't written in the whole one.
+        changed.as_object_mut().unwrap().entry("workers").or_insert(1.into());
+        *changed.pointer_mut(pointer).unwrap() = value;
+        let message = read(&changed).unwrap_err();
+        assert!(message.contains(expected), "{pointer}: {message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused() {
+    let mut changed = whole();
+    changed["inbound"][0]["aplication"] = "127.2.0.5:1".into();
+    assert!(read(&changed).unwrap_err().contains("unknown field `aplication`"));
+}
