@@ -1,0 +1,43 @@
+"""Visitors of the book shop: asks for the same things again and again, and prints what it got, a JSON line each."""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+
+from web import call
+
+REQUESTS = (
+    ("GET", "/", {}, b""),
+    ("GET", "/books?all=1", {}, b""),
+    ("GET", "/authors", {}, b""),
+    ("POST", "/books", {"x-role": "editor"}, b'{"id": "3", "title": "Parable of the Sower"}'),
+    ("POST", "/books", {}, b'{"id": "4", "title": "Not by an editor"}'),
+    ("DELETE", "/books/3", {"x-role": "editor"}, b""),
+    ("POST", "/authors", {}, b'{"id": "3", "name": "N. K. Jemisin"}'),
+    ("GET", "/admin", {}, b""),
+    ("GET", "/internal/debug", {}, b""),
+    ("GET", "/nowhere", {}, b""),
+)
+
+
+def main() -> None:
+    """Go round until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    pause = threading.Event()
+    base = f"http://{os.environ['WEBAPP']}"
+    interval = float(os.environ.get("INTERVAL_SECONDS", "0.5"))
+    for method, target, headers, body in itertools.cycle(REQUESTS):
+        status, content = call(base, method, target, headers, body)
+        line: dict[str, object] = {"request": f"{method} {target}", "status": status}
+        if status >= 400:
+            line["answer"] = content
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+        pause.wait(interval)
+
+
+if __name__ == "__main__":
+    main()
