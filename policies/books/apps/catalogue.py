@@ -1,4 +1,4 @@
-"""A collection (books or authors) over HTTP, kept in the database: read from its replica, written to its primary."""
+"""A collection (books or authors) over HTTP: read from the database's replica, written to its primary."""
 
 import json
 import os
@@ -10,7 +10,7 @@ COLLECTION = os.environ["COLLECTION"]
 TIMEOUT_SECONDS = 3.0
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The database, or the proxy in front of it, closed the connection without an answer."""
 
 
@@ -22,13 +22,13 @@ def ask(address: str, line: str) -> object:
         with connection.makefile("rb") as lines:
             answer = lines.readline()
     if not answer:
-        raise Closed(f"{address} closed the connection")
+        raise ClosedError(f"{address} closed the connection")
     return json.loads(answer)
 
 
-def respond(method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+def respond(method: str, target: str, _headers: dict[str, str], body: bytes) -> Answer:
     """`GET /books`, `POST /books` with `{"id": …}`, `DELETE /books/<id>`."""
-    segments = target.split("?")[0].strip("/").split("/")
+    segments = target.split("?", maxsplit=1)[0].strip("/").split("/")
     if segments[0] != COLLECTION:
         return 404, {"error": f"nothing at {target}"}
     try:
@@ -39,7 +39,7 @@ def respond(method: str, target: str, headers: dict[str, str], body: bytes) -> A
         return 200, ask(os.environ["REPLICA"], f"ALL {COLLECTION}")
     except json.JSONDecodeError as error:
         return 400, {"error": f"body: {error}"}
-    except (OSError, Closed) as error:
+    except (OSError, ClosedError) as error:
         return 503, {"error": f"database: {error}"}
 
 

@@ -1,11 +1,12 @@
 """A database of JSON documents over TCP, a line for a line; writes on port 5432 only, reads also on 5433.
 
-    ALL <collection>            → [document, …]
-    PUT <collection> <document> → the document; it needs an `id`
-    DEL <collection> <id>       → {"deleted": true|false}
+ALL <collection>            → [document, …]
+PUT <collection> <document> → the document; it needs an `id`
+DEL <collection> <id>       → {"deleted": true|false}
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ documents: dict[str, Documents] = {
 
 
 def execute(line: str, writable: bool) -> object:
-    """What one line asks for. Raises KeyError and ValueError where it can't be done."""
+    """Do what one line asks for. Raises KeyError and ValueError where it can't be done."""
     verb, collection, *rest = line.split(" ", 2)
     rows = documents[collection]
     if verb == "ALL":
@@ -63,10 +64,8 @@ async def main() -> None:
     """Serve both ports until SIGTERM."""
     both = asyncio.gather(serve(5432, writable=True), serve(5433, writable=False))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, both.cancel)
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await both
-    except asyncio.CancelledError:
-        pass
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Visitors of the book shop: asks for the same things again and again, and prints what it got, a JSON line each."""
+"""Visitors of the book shop: ask for the same things again and again, and print what they got, as JSON lines."""
 
 import itertools
 import json

@@ -9,7 +9,7 @@ BACKENDS = {"books": os.environ["BOOKS_URL"], "authors": os.environ["AUTHORS_URL
 
 def respond(method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
     """`/` counts both collections; `/books…` and `/authors…` are the backends' business."""
-    collection = target.split("?")[0].strip("/").split("/")[0]
+    collection = target.split("?", maxsplit=1)[0].strip("/").split("/")[0]
     passed_on = {"x-role": headers["x-role"]} if "x-role" in headers else {}
     if target == "/":
         answers = {name: call(url, "GET", f"/{name}", passed_on) for name, url in BACKENDS.items()}
