@@ -1,4 +1,4 @@
-"""Visitors of the book shop: ask for the same things again and again, and print what they got, as JSON lines."""
+"""Visitors of the book shop: ask for the same things again and again, and print what they got."""
 
 import itertools
 import json
