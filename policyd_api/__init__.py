@@ -1,0 +1,1 @@
+"""Generated Python of the wire contract; see proto/generate.py."""
