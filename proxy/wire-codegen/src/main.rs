@@ -31,8 +31,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: wire-codegen rows|clients DESCRIPTORS FOLDER".into());
     };
     let set = FileDescriptorSet::decode(std::fs::read(descriptors)?.as_slice())?;
-    builder(kind)?
-        .out_dir(Path::new(folder))
-        .compile_fds(set)?;
+    builder(kind)?.out_dir(Path::new(folder)).compile_fds(set)?;
     Ok(())
 }
