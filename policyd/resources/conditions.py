@@ -1,0 +1,214 @@
+"""Items of `when` (semantics V1): the scope of a policy."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from policyd.errors import EngineError
+from policyd.resources.spec import Items, Spec, reading, shown
+
+RESERVED_HEADERS = frozenset(
+    {
+        "host",
+        "l5d-client-id",
+        "x-forwarded-client-cert",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+    }
+)
+"""Headers that the proxy owns: removed before policy, or with an item of their own (decision record 2)."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,32}")
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
+
+def normal_header_name(value: object) -> object:
+    """A header's name in lower case; refuses what can't be one and what the proxy owns. Raises ValueError."""
+    if not isinstance(value, str):
+        return value
+    if _TOKEN.fullmatch(value) is None:
+        raise ValueError(f"{shown(value)} is no header name: expected letters, digits and `-`")
+    name = value.lower()
+    if name in RESERVED_HEADERS or name.startswith("x-policyd-"):
+        raise ValueError(f"{shown(value)} can't be read by a policy: the proxy removes it or has an item for it")
+    return name
+
+
+def normal_header_value(value: object) -> object:
+    """A header's value without the blanks around it (semantics V3). Raises ValueError for control characters."""
+    if not isinstance(value, str):
+        return value
+    if any(ord(char) < 0x20 and char != "\t" or ord(char) == 0x7F for char in value):
+        raise ValueError(f"{shown(value)} is no header value: expected no control characters")
+    return value.strip(" \t")
+
+
+def normal_method(value: object) -> object:
+    if isinstance(value, str) and _METHOD.fullmatch(value) is None:
+        raise ValueError(f"{shown(value)} is no method: expected upper case, at most 32 characters, such as GET")
+    return value
+
+
+def normal_host(value: object) -> object:
+    """A host in the normal form of an authority without port; `*.` in front stands for one or more labels (V6)."""
+    if not isinstance(value, str):
+        return value
+    host = value.lower().removesuffix(".")
+    labels = host.removeprefix("*.").split(".")
+    if len(host) > 253 or _HOST.fullmatch(host) is None or labels[-1].isdigit() or any(len(x) > 63 for x in labels):
+        raise ValueError(f"{shown(value)} is no host: expected a DNS name without port, such as web.example or *.example")
+    return host
+
+
+def normal_path(value: object, info: ValidationInfo) -> object:
+    """A path in the gate's normal form; unreadable where it isn't written so (semantics V5)."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return reading(info).checks.path(value)
+    except (EngineError, ValueError) as error:
+        raise ValueError(f"{shown(value)} is no path in normal form: {error}") from None
+
+
+def _normal_prefix(value: object, info: ValidationInfo) -> object:
+    path = normal_path(value, info)
+    return path.rstrip("/") or "/" if isinstance(path, str) else path
+
+
+HeaderName = Annotated[str, BeforeValidator(normal_header_name), Field(min_length=1, max_length=256)]
+HeaderValue = Annotated[str, BeforeValidator(normal_header_value), Field(max_length=4096)]
+QueryText = Annotated[str, Field(max_length=1024)]
+Method = Annotated[str, BeforeValidator(normal_method), Field(min_length=1, max_length=32)]
+Host = Annotated[str, BeforeValidator(normal_host), Field(min_length=1, max_length=253)]
+Path = Annotated[str, BeforeValidator(normal_path), Field(min_length=1, max_length=1024)]
+PathPrefix = Annotated[str, BeforeValidator(_normal_prefix), Field(min_length=1, max_length=1024)]
+"""A path prefix without its trailing `/`, but `/` itself."""
+
+T = TypeVar("T")
+Values = Annotated[Items[T], Field(min_length=1, max_length=256)]
+"""What `in` and `notIn` list; never nothing (semantics I7)."""
+
+
+class _Test(Spec):
+    """What a value is compared with: exactly one of the fields that a subject has."""
+
+    @model_validator(mode="after")
+    def _one_test(self) -> Self:
+        tests = [name for name in type(self).model_fields if name != "name"]
+        given = [name.removesuffix("_") for name in tests if name in self.model_fields_set]
+        if len(given) != 1:
+            names = ", ".join(to_written(name) for name in tests)
+            raise ValueError(f"{len(given)} tests given: expected exactly one of {names}")
+        return self
+
+
+def to_written(attribute: str) -> str:
+    """The name in a manifest of an attribute of a test."""
+    return {"in_": "in", "not_in": "notIn"}.get(attribute, attribute)
+
+
+class HeaderTest(_Test):
+    """A test of a request's header."""
+
+    name: HeaderName
+    """The header's name, compared without case."""
+    in_: Annotated[Values[HeaderValue] | None, Field(alias="in")] = None
+    """The value is one of these."""
+    not_in: Values[HeaderValue] | None = None
+    """The value is none of these, or absent."""
+    prefix: Annotated[HeaderValue, Field(min_length=1)] | None = None
+    """The value begins with this."""
+    exists: bool | None = None
+    """Whether the header is there."""
+
+
+class QueryTest(_Test):
+    """A test of a key of a request's query."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    """The key, compared byte for byte."""
+    in_: Annotated[Values[QueryText] | None, Field(alias="in")] = None
+    """The value is one of these."""
+    not_in: Values[QueryText] | None = None
+    """The value is none of these, or absent."""
+    prefix: Annotated[QueryText, Field(min_length=1)] | None = None
+    """The value begins with this."""
+    exists: bool | None = None
+    """Whether the key is there."""
+
+
+class MethodTest(_Test):
+    """A test of a request's method."""
+
+    in_: Annotated[Values[Method] | None, Field(alias="in")] = None
+    """The method is one of these."""
+    not_in: Values[Method] | None = None
+    """The method is none of these."""
+
+
+class HostTest(_Test):
+    """A test of the host that a request asks for."""
+
+    in_: Annotated[Values[Host] | None, Field(alias="in")] = None
+    """The host is one of these; `*.` in front stands for one or more labels."""
+    not_in: Values[Host] | None = None
+    """The host is none of these."""
+
+
+class PathTest(_Test):
+    """A test of a request's path, without the query."""
+
+    in_: Annotated[Values[Path] | None, Field(alias="in")] = None
+    """The path is one of these."""
+    not_in: Values[Path] | None = None
+    """The path is none of these."""
+    prefix: PathPrefix | None = None
+    """The path's first segments are these."""
+
+
+class WhenItem(Spec):
+    """One condition on a request: exactly one of header, query, method, host and path."""
+
+    header: HeaderTest | None = None
+    """A condition on a header."""
+    query: QueryTest | None = None
+    """A condition on a key of the query."""
+    method: MethodTest | None = None
+    """A condition on the method."""
+    host: HostTest | None = None
+    """A condition on the host."""
+    path: PathTest | None = None
+    """A condition on the path."""
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            subjects = ", ".join(type(self).model_fields)
+            raise ValueError(f"{len(self.model_fields_set)} subjects given: expected exactly one of {subjects}")
+        return self
+
+    @property
+    def subject(self) -> str:
+        """`header`, `query`, `method`, `host` or `path`."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def test(self) -> HeaderTest | QueryTest | MethodTest | HostTest | PathTest:
+        """The subject's test."""
+        found = self.header or self.query or self.method or self.host or self.path
+        assert found is not None, "a WhenItem has one subject"  # noqa: S101
+        return found
+
+
+When = Annotated[Items[WhenItem], Field(max_length=16)]
+"""All must hold; none: every request (semantics A2)."""

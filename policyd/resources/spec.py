@@ -1,0 +1,106 @@
+"""The base of every model of a `spec`, and the field types that several kinds share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
+
+from policyd.model.names import POLICYD, is_namespace_name, is_object_name
+from policyd.resources.checks import ENGINE, Checks
+from policyd.resources.instants import read_instant
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a validator needs to know of the object that it validates a part of."""
+
+    group: str = POLICYD
+    namespace: str = ""
+    checks: Checks = ENGINE
+
+
+def reading(info: ValidationInfo) -> Reading:
+    """The reading a validator works for; without one, that of an object of our group."""
+    return info.context if isinstance(info.context, Reading) else Reading()
+
+
+class Spec(BaseModel):
+    """Strict: unknown fields refused, nothing converted. Rules of one field are in its type, so that each field can be
+    read alone when another is broken; rules over several fields are `mode="after"` validators."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        populate_by_name=False,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    ours_only: ClassVar[frozenset[str]] = frozenset()
+    """Fields, as written, that our group adds to Linkerd's kind of the same name."""
+
+    @classmethod
+    def doubtful(cls, written: Mapping[str, object]) -> Iterable[str]:
+        """Attributes that can't be salvaged, though each is valid by itself: what was meant can't be told."""
+        del written
+        return ()
+
+
+T = TypeVar("T")
+Items = Annotated[tuple[T, ...], Field(strict=False)]
+"""A list, kept as a tuple."""
+
+
+def shown(value: object) -> str:
+    """A value as an error message has it: quoted, and cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _object_name(value: object) -> object:
+    if isinstance(value, str) and not is_object_name(value):
+        raise ValueError(
+            f"{shown(value)} is not a name: expected lower-case letters, digits, `-` and `.`, at most 253 characters"
+        )
+    return value
+
+
+def _namespace_name(value: object) -> object:
+    if isinstance(value, str) and not is_namespace_name(value):
+        raise ValueError(
+            f"{shown(value)} is not a namespace: expected lower-case letters, digits and `-`, at most 63 characters"
+        )
+    return value
+
+
+ObjectName = Annotated[str, BeforeValidator(_object_name), Field(max_length=253)]
+NamespaceName = Annotated[str, BeforeValidator(_namespace_name), Field(max_length=63)]
+Instant = Annotated[
+    datetime, BeforeValidator(read_instant, json_schema_input_type=str), Field(json_schema_extra={"maxLength": 64})
+]
+
+Access = Literal[
+    "deny",
+    "audit",
+    "all-authenticated",
+    "cluster-authenticated",
+    "all-unauthenticated",
+    "cluster-unauthenticated",
+]
+"""What a port grants by default (semantics W3)."""
+
+Action = Literal["Allow", "Deny", "Require"]
+Mode = Literal["Enforce", "Audit"]
+
+
+def read_access(value: str) -> Access | None:
+    """A default access as an annotation has it; None where the value is unknown (semantics W4)."""
+    known: tuple[Access, ...] = get_args(Access)
+    return next((access for access in known if access == value), None)
