@@ -1,0 +1,108 @@
+//! The characters of HTTP's grammar (RFC 9110 §5.6, RFC 3986 §2 and §3), as one table of bit sets.
+
+/// `tchar`: method and field names.
+const TOKEN: u8 = 1;
+/// `pchar` without triplets, and `/`.
+const PATH: u8 = 2;
+/// What may also stand in a query: `?`, and `[ ] { } | ^` and backquote, which browsers send (semantics T7).
+const QUERY: u8 = 4;
+/// The characters of a host name.
+const HOST: u8 = 8;
+/// Unreserved characters, which mean the same encoded or not (G6).
+const UNRESERVED: u8 = 16;
+/// Control characters but HTAB.
+const CONTROL: u8 = 32;
+
+const CLASSES: [u8; 256] = classes();
+
+const fn mark(mut table: [u8; 256], characters: &[u8], class: u8) -> [u8; 256] {
+    let mut index = 0;
+    while index < characters.len() {
+        table[characters[index] as usize] |= class;
+        index += 1;
+    }
+    table
+}
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let character = byte as u8;
+        if character.is_ascii_alphanumeric() {
+            table[byte] = TOKEN | PATH | HOST | UNRESERVED;
+        }
+        if character.is_ascii_control() && character != b'\t' {
+            table[byte] = CONTROL;
+        }
+        byte += 1;
+    }
+    table = mark(table, b"!#$%&'*+-.^_`|~", TOKEN);
+    table = mark(table, b"-._~!$&'()*+,;=:@/", PATH);
+    table = mark(table, b"?[]{}|^`", QUERY);
+    table = mark(table, b"-._", HOST);
+    mark(table, b"-._~", UNRESERVED)
+}
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// Whether `name` is a `token`, and not empty.
+#[must_use]
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|byte| is(*byte, TOKEN))
+}
+
+pub(super) fn is_path(byte: u8) -> bool {
+    is(byte, PATH)
+}
+
+pub(super) fn is_query(byte: u8) -> bool {
+    is(byte, PATH | QUERY)
+}
+
+pub(super) fn is_host(byte: u8) -> bool {
+    is(byte, HOST)
+}
+
+pub(super) fn is_unreserved(byte: u8) -> bool {
+    is(byte, UNRESERVED)
+}
+
+/// Whether there is a control character but HTAB. Without an early exit, so that it becomes vector instructions.
+#[must_use]
+pub fn has_control(text: &[u8]) -> bool {
+    text.iter()
+        .fold(false, |found, byte| found | (*byte < 0x20 && *byte != b'\t') | (*byte == 0x7f))
+}
+
+/// The position of the first control character but HTAB.
+pub(super) fn find_control(text: &[u8]) -> Option<usize> {
+    has_control(text).then(|| text.iter().position(|byte| is(*byte, CONTROL))).flatten()
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// `text` without spaces and tabs around it (OWS).
+#[must_use]
+pub fn trim_blanks(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text
+        && is_blank(*first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && is_blank(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
+/// The elements of a comma-separated list, blanks around them removed, empty ones left out.
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim_blanks).filter(|element| !element.is_empty())
+}
