@@ -1,0 +1,159 @@
+//! One port of a table, ready to decide: its rules sorted by what they concern, its routes by host and path.
+
+use hashbrown::HashMap;
+
+use crate::{
+    gate::GateProfile,
+    rows::{Access, ClusterConditions, Effect, PortRow, Probe, Protocol, RouteId, RuleId, Scope},
+    rules::RuleList,
+    selection::{Guard, Selector},
+    table::Table,
+};
+
+/// Which rows count: those enforced, or all of them and an `audit` default as `deny` (semantics A6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    Enforced,
+    WouldBe,
+}
+
+/// What a port does with the bytes that arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// Nothing is read: they are forwarded as they are.
+    Opaque,
+    /// HTTP is looked for, and must pass the gate.
+    Http,
+}
+
+/// A port.
+#[derive(Debug, Default)]
+pub struct Port {
+    row: PortRow,
+    profile: GateProfile,
+    /// Rules of the scopes port and HTTP, the cluster's included.
+    pub(crate) at_port: RuleList,
+    /// Allows of a route, and the route's own unreadability.
+    pub(crate) by_selected: HashMap<RouteId, RuleList, foldhash::fast::RandomState>,
+    /// Denies, Requires and unreadable policies of a route (A5).
+    pub(crate) by_matched: HashMap<RouteId, RuleList, foldhash::fast::RandomState>,
+    pub(crate) selector: Selector,
+    pub(crate) guard: Guard,
+    cluster: Vec<RuleId>,
+    http_only: [bool; 2],
+    differs: bool,
+}
+
+impl Port {
+    pub(crate) fn new(
+        table: &Table,
+        row: PortRow,
+        cluster: Vec<RuleId>,
+        profile: GateProfile,
+    ) -> Self {
+        let mut port = Self { profile, cluster, ..Self::default() };
+        let opaque = matches!(row.protocol, Protocol::Opaque | Protocol::Tls);
+        port.cluster.retain(|id| {
+            row.cluster_conditions != ClusterConditions::PassOver
+                || table.rule(*id).is_none_or(|rule| rule.conditions.is_empty())
+        });
+        let mut guarded = Vec::new();
+        for id in row.rules.iter().chain(&port.cluster).copied() {
+            let Some(rule) = table.rule(id) else { continue };
+            let satisfied = row.cluster_conditions == ClusterConditions::Satisfied
+                && port.cluster.binary_search(&id).is_ok();
+            match rule.scope {
+                Scope::Port | Scope::Http => port.at_port.push(table, id, satisfied),
+                Scope::Selected(route) => {
+                    port.by_selected.entry(route).or_default().push(table, id, false);
+                }
+                Scope::Matched(route) => {
+                    guarded.push(route);
+                    port.by_matched.entry(route).or_default().push(table, id, false);
+                }
+            }
+            let reads = rule.effect != Effect::Allow
+                && (rule.scope != Scope::Port || (!rule.conditions.is_empty() && !satisfied));
+            let http_only = reads && !opaque;
+            port.http_only[0] |= http_only && !rule.audit;
+            port.http_only[1] |= http_only;
+            port.differs |= rule.audit;
+        }
+        guarded.sort_unstable();
+        guarded.dedup();
+        port.profile.lenient = row.access == Access::Audit && !port.http_only[0] && !opaque;
+        port.differs |= row.access == Access::Audit;
+        port.http_only.iter_mut().for_each(|flag| *flag |= !row.routes.is_empty() && !opaque);
+        port.selector = Selector::new(&table.routes, &row.routes);
+        port.guard = Guard::new(&table.routes, &guarded);
+        port.row = row;
+        port
+    }
+
+    /// The profile for the gate: part of the table, so that gate, route and decision come from one snapshot (T4).
+    pub fn profile(&self) -> &GateProfile {
+        &self.profile
+    }
+
+    /// Whether anything is read here at all (T3).
+    pub fn reading(&self) -> Reading {
+        match self.row.protocol {
+            Protocol::Opaque | Protocol::Tls => Reading::Opaque,
+            _ => Reading::Http,
+        }
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> Protocol {
+        self.row.protocol
+    }
+
+    /// The Server that owns it.
+    pub fn server(&self) -> Option<&str> {
+        self.row.server.as_deref()
+    }
+
+    /// Where the Server was written.
+    pub fn server_origin(&self) -> &str {
+        &self.row.server_origin
+    }
+
+    /// Its default.
+    pub fn access(&self) -> Access {
+        self.row.access
+    }
+
+    /// The probes that are declared for it.
+    pub fn probes(&self) -> &[Probe] {
+        &self.row.probes
+    }
+
+    /// The routes attached.
+    pub fn routes(&self) -> &[RouteId] {
+        &self.row.routes
+    }
+
+    /// Every rule that concerns it, in order of attribution.
+    pub fn rules(&self) -> impl Iterator<Item = RuleId> {
+        self.row.rules.iter().chain(&self.cluster).copied()
+    }
+
+    /// Whether a rule's conditions count as satisfied here (T3).
+    pub(crate) fn conditions_satisfied(&self, id: RuleId) -> bool {
+        self.row.cluster_conditions == ClusterConditions::Satisfied
+            && self.cluster.binary_search(&id).is_ok()
+    }
+
+    /// Whether everything that isn't gate-accepted HTTP is refused (T3).
+    pub(crate) fn http_only(&self, view: View) -> bool {
+        match view {
+            View::Enforced => self.http_only[0] && !self.profile.lenient,
+            View::WouldBe => self.http_only[1],
+        }
+    }
+
+    /// Whether the would-be verdict can differ from the real one.
+    pub(crate) fn differs(&self) -> bool {
+        self.differs
+    }
+}
