@@ -11,7 +11,7 @@ from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey
 from policyd.model.origin import FieldPath, Origin, Positions, parse_path
 
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,10 @@ class _Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Resource(_Read, Generic[T]):
+class Resource(_Read, Generic[T_co]):
     """An object that could be read. `findings` are what is wrong with it though it can be read."""
 
-    spec: T
+    spec: T_co
     findings: tuple[Finding, ...] = field(default=(), compare=False)
 
 

@@ -15,15 +15,15 @@ class _Part(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A part of an object that only its author changes."""
 
 
-class Namespace(_Part):
+class Namespace(_Part, frozen=True):
     """A namespace; its labels and annotations are in its Meta."""
 
 
-class ServiceAccount(_Part):
+class ServiceAccount(_Part, frozen=True):
     """A service account; its name is all that counts."""
 
 
-class ServicePort(_Part):
+class ServicePort(_Part, frozen=True):
     """A port of a Service; `target_port` None means the same number."""
 
     port: int
@@ -33,7 +33,7 @@ class ServicePort(_Part):
     app_protocol: str | None = None
 
 
-class Service(_Part):
+class Service(_Part, frozen=True):
     """A Service; without a selector its endpoints are somebody else's business."""
 
     selector: Mapping[str, str] | None = None
@@ -43,7 +43,7 @@ class Service(_Part):
     type: str = "ClusterIP"
 
 
-class TargetRef(_Part):
+class TargetRef(_Part, frozen=True):
     """The pod or ExternalWorkload behind an endpoint."""
 
     kind: str = ""
@@ -52,7 +52,7 @@ class TargetRef(_Part):
     uid: str = ""
 
 
-class EndpointConditions(_Part):
+class EndpointConditions(_Part, frozen=True):
     """Whether an endpoint takes traffic; None counts as ready."""
 
     ready: bool | None = None
@@ -60,7 +60,7 @@ class EndpointConditions(_Part):
     terminating: bool | None = None
 
 
-class Endpoint(_Part):
+class Endpoint(_Part, frozen=True):
     """Addresses of one pod."""
 
     addresses: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Endpoint(_Part):
     node_name: str | None = None
 
 
-class EndpointPort(_Part):
+class EndpointPort(_Part, frozen=True):
     """A port of all endpoints of a slice."""
 
     name: str | None = None
@@ -77,7 +77,7 @@ class EndpointPort(_Part):
     protocol: str | None = None
 
 
-class EndpointSlice(_Part):
+class EndpointSlice(_Part, frozen=True):
     """Endpoints of a Service, named by the label `kubernetes.io/service-name`."""
 
     address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
@@ -85,17 +85,17 @@ class EndpointSlice(_Part):
     ports: tuple[EndpointPort, ...] | None = ()
 
 
-class NodeAddress(_Part):
+class NodeAddress(_Part, frozen=True):
     """An address of a node."""
 
     type: str
     address: str
 
 
-class Node(_Part):
+class Node(_Part, frozen=True):
     """A node: where its kubelet's probes come from (semantics T6)."""
 
-    pod_cidrs: tuple[str, ...] = ()
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
     addresses: tuple[NodeAddress, ...] = ()
 
     @property

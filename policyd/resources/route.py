@@ -11,7 +11,7 @@ from policyd.model.names import CORE, GATEWAY, LINKERD_POLICY, POLICYD, ObjectKe
 from policyd.resources.references import GroupName, KindName, Kinds, canonical
 from policyd.resources.spec import NamespaceName, ObjectName, Spec
 
-Match = TypeVar("Match", covariant=True)
+Match_co = TypeVar("Match_co", covariant=True)
 
 _SERVERS: Kinds = frozenset({(POLICYD, "Server"), (LINKERD_POLICY, "Server")})
 _SERVICES: Kinds = frozenset({(CORE, "Service")})
@@ -69,21 +69,21 @@ class BackendRef(Spec):
 
 
 @dataclass(frozen=True, slots=True)
-class RouteRule(Generic[Match]):
+class RouteRule(Generic[Match_co]):
     """A rule of a route. No match at all, readable or not, means every request (semantics R2, R3).
 
     `written` is the rule's index in the manifest; `unreadable_matches` the indices of matches that can't be read.
     """
 
     written: int
-    matches: tuple[Match, ...] = ()
+    matches: tuple[Match_co, ...] = ()
     unreadable_matches: tuple[int, ...] = ()
     backend_refs: tuple[BackendRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RouteSpec(Generic[Match]):
-    """A route as read. Its kind is that of its key; `Match` is HTTPMatch or GRPCMatch.
+class RouteSpec(Generic[Match_co]):
+    """A route as read. Its kind is that of its key; `Match_co` is HTTPMatch or GRPCMatch.
 
     - `readable`: False where anything of it can't be read, filters we don't implement included: a request that
       selects any of its rules is refused.
@@ -95,7 +95,7 @@ class RouteSpec(Generic[Match]):
     kind: Literal["HTTPRoute", "GRPCRoute"]
     parent_refs: tuple[ParentRef, ...] = ()
     hostnames: tuple[str, ...] = ()
-    rules: tuple[RouteRule[Match], ...] = ()
+    rules: tuple[RouteRule[Match_co], ...] = ()
     readable: bool = True
     match_unreadable: bool = False
     parents_unreadable: bool = False

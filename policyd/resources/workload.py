@@ -6,47 +6,50 @@ Unknown fields are skipped without being read; what we read has the API's types 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
 class _Part(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A part of an object that only its author changes."""
 
 
-class HTTPHeader(_Part):
+class HTTPHeader(_Part, frozen=True):
     """A header that a probe sends."""
 
     name: str
     value: str = ""
 
 
-class HTTPGet(_Part):
+class HTTPGet(_Part, frozen=True):
     """An HTTP probe; `port` is a number or a container port's name."""
 
-    port: int | str
+    port: PortNumber | str
     path: str = "/"
     scheme: str = "HTTP"
     host: str = ""
     http_headers: tuple[HTTPHeader, ...] = ()
 
 
-class TCPSocket(_Part):
+class TCPSocket(_Part, frozen=True):
     """A TCP probe."""
 
-    port: int | str
+    port: PortNumber | str
     host: str = ""
 
 
-class GRPCCheck(_Part):
+class GRPCCheck(_Part, frozen=True):
     """A gRPC health probe."""
 
-    port: int
+    port: PortNumber
     service: str | None = None
 
 
-class Probe(_Part):
+class Probe(_Part, frozen=True):
     """A probe; with none of the three it runs a command and concerns no port."""
 
     http_get: HTTPGet | None = None
@@ -54,28 +57,28 @@ class Probe(_Part):
     grpc: GRPCCheck | None = None
 
 
-class ContainerPort(_Part):
+class ContainerPort(_Part, frozen=True):
     """A declared port. `host_port` is only told of."""
 
-    container_port: int
+    container_port: PortNumber
     name: str = ""
     protocol: str = "TCP"
     host_port: int | None = None
 
 
-class FieldRef(_Part):
+class FieldRef(_Part, frozen=True):
     """A field of the pod, in the downward API."""
 
     field_path: str
 
 
-class EnvSource(_Part):
+class EnvSource(_Part, frozen=True):
     """Where a variable's value comes from; other sources than the downward API aren't read."""
 
     field_ref: FieldRef | None = None
 
 
-class EnvVar(_Part):
+class EnvVar(_Part, frozen=True):
     """An environment variable."""
 
     name: str
@@ -83,7 +86,7 @@ class EnvVar(_Part):
     value_from: EnvSource | None = None
 
 
-class Container(_Part):
+class Container(_Part, frozen=True):
     """A container or init container."""
 
     name: str
@@ -105,7 +108,7 @@ class Container(_Part):
         return tuple(probe for probe in declared if probe is not None)
 
 
-class PodSpec(_Part):
+class PodSpec(_Part, frozen=True):
     """What a pod is made of."""
 
     containers: tuple[Container, ...] = ()
@@ -126,21 +129,21 @@ class PodSpec(_Part):
         return self.init_containers + self.containers
 
 
-class TemplateMeta(_Part):
+class TemplateMeta(_Part, frozen=True):
     """`metadata` of a pod template."""
 
     labels: Mapping[str, str] | None = None
     annotations: Mapping[str, str] | None = None
 
 
-class PodTemplate(_Part):
+class PodTemplate(_Part, frozen=True):
     """What pods are made from."""
 
     metadata: TemplateMeta = TemplateMeta()
     spec: PodSpec = PodSpec()
 
 
-class OwnerReference(_Part):
+class OwnerReference(_Part, frozen=True):
     """Who owns an object."""
 
     kind: str
@@ -150,13 +153,13 @@ class OwnerReference(_Part):
     controller: bool = False
 
 
-class PodIP(_Part):
+class PodIP(_Part, frozen=True):
     """An address of a pod."""
 
     ip: str = ""
 
 
-class PodStatus(_Part):
+class PodStatus(_Part, frozen=True):
     """What a pod has become."""
 
     pod_ip: str = msgspec.field(default="", name="podIP")
@@ -171,7 +174,7 @@ class PodStatus(_Part):
         return tuple(dict.fromkeys(address for address in all_of_them if address))
 
 
-class Pod(_Part):
+class Pod(_Part, frozen=True):
     """A pod: `spec` of a Resource of kind Pod holds all of this."""
 
     owners: tuple[OwnerReference, ...] = ()
@@ -179,13 +182,22 @@ class Pod(_Part):
     status: PodStatus = PodStatus()
 
 
-class PodOwner(_Part):
+class Replicas(_Part, frozen=True):
+    """How many pods an owner keeps; None where it does not say."""
+
+    replicas: int | None = None
+
+
+OwnerKind = Literal["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"]
+
+
+class PodOwner(_Part, frozen=True):
     """A Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob: `spec` of a Resource of such a kind.
 
     `replicas` is None for kinds that have no such number.
     """
 
-    kind: Literal["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"]
+    kind: OwnerKind
     owners: tuple[OwnerReference, ...] = ()
     template: PodTemplate = PodTemplate()
     replicas: int | None = None

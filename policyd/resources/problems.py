@@ -1,0 +1,91 @@
+"""From a validation error to sentences that name the value and what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from policyd.model.origin import FieldPath
+from policyd.resources.spec import shown
+
+_WORDS = {
+    "string_type": "expected text",
+    "int_type": "expected a whole number",
+    "bool_type": "expected true or false",
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+    "model_attributes_type": "expected a mapping",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at one place of a value; `path` begins at the value."""
+
+    path: FieldPath
+    code: str
+    message: str
+    advice: str = ""
+
+
+def explain(error: ValidationError, model: type[BaseModel], written: object) -> Iterable[Problem]:
+    """All that is wrong, each place once."""
+    for details in error.errors(include_url=False):
+        path = tuple(part for part in details["loc"] if part != "[key]")
+        yield _problem(details, path, model, written)
+
+
+def _problem(details: ErrorDetails, path: FieldPath, model: type[BaseModel], written: object) -> Problem:
+    kind, context = details["type"], details.get("ctx", {})
+    value = "the whole" if details["input"] is written else shown(details["input"])
+    if kind == "extra_forbidden":
+        return _unknown_field(path, model)
+    if kind == "missing":
+        return Problem(path, "missing-field", "missing: expected a value")
+    if kind == "value_error":
+        return Problem(path, "bad-value", str(context["error"]))
+    if kind == "literal_error":
+        return Problem(path, "bad-value", f"{value}: expected one of {context['expected']}")
+    if kind in {"too_short", "too_long"}:
+        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
+        return Problem(path, "bad-value", f"{context['actual_length']} items: expected {bound}")
+    if kind in _WORDS:
+        return Problem(path, "wrong-type", f"{value}: {_WORDS[kind]}")
+    message = details["msg"]
+    return Problem(path, "bad-value", f"{value}: {message[0].lower()}{message[1:]}")
+
+
+def _unknown_field(path: FieldPath, model: type[BaseModel]) -> Problem:
+    around = _model_at(model, path[:-1])
+    known = sorted(info.alias or name for name, info in around.model_fields.items()) if around else []
+    name = str(path[-1])
+    close = difflib.get_close_matches(name.lower(), [each.lower() for each in known], 1)
+    meant = [each for each in known if each.lower() in close]
+    advice = f"did you mean {meant[0]}?" if meant else ""
+    expected = f": expected one of {', '.join(known)}" if known else ""
+    return Problem(path, "unknown-field", f"unknown field {shown(name)}{expected}", advice)
+
+
+def _model_at(model: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
+    """The model of the value at a path inside a model's value."""
+    current: type[BaseModel] | None = model
+    for part in path:
+        if isinstance(part, int) or current is None:
+            continue
+        found = (info for name, info in current.model_fields.items() if (info.alias or name) == part)
+        info = next(found, None)
+        current = next(_models(info.annotation), None) if info else None
+    return current
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
