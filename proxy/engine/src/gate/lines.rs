@@ -64,7 +64,7 @@ impl<'a> Iterator for Lines<'a> {
 /// # Errors
 /// G11 where it isn't a field line at all: folded (it begins with a blank), without a colon, without a name; G11 and
 /// G12 where there is a control character in the name or the value. Whether the name is a token is left to the caller.
-pub fn split_field<'a>(line: Line<'a>) -> Result<(&'a [u8], &'a [u8]), Flaw> {
+pub fn split_field(line: Line<'_>) -> Result<(&[u8], &[u8]), Flaw> {
     let flaw = |rule, at: usize| Flaw { rule, offset: line.offset + at };
     let colon = memchr::memchr(b':', line.bytes).ok_or(flaw(GateRule::G11, 0))?;
     if let Some(at) = find_control(line.bytes) {

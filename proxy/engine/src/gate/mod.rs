@@ -12,6 +12,7 @@ mod fields;
 mod http1;
 mod http2;
 mod judge;
+mod kind;
 pub mod limits;
 mod lines;
 mod refusal;
@@ -20,9 +21,9 @@ mod target;
 
 pub use crate::request::CanonicalRequest;
 pub use authority::normal_host;
-pub use fields::is_reserved;
 pub use http1::{http1, http1_into};
 pub use http2::http2;
+pub use kind::is_reserved;
 pub use lines::{Line, Lines, split_field};
 pub use refusal::{Flaw, GateRule, Refusal};
 pub use syntax::{has_control, is_token, trim_blanks};

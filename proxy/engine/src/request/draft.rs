@@ -111,12 +111,14 @@ impl Draft {
         self.0.te_trailers = true;
     }
 
-    /// Makes one field of several `cookie` fields (semantics V2), in the place of the first.
+    /// Makes one field of several `cookie` fields (semantics V2), in the place of the first. Empty ones say nothing, and
+    /// a blank that they left at the end would be lost with the next reading.
     fn join_cookies(&mut self) {
         if self.count("cookie") < 2 {
             return;
         }
-        let joined: Vec<u8> = self.0.header_values("cookie").collect::<Vec<_>>().join(&b"; "[..]);
+        let crumbs = self.0.header_values("cookie").filter(|crumb| !crumb.is_empty());
+        let joined: Vec<u8> = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
         let value = self.value(&joined);
         let text = &self.0.text;
         let mut first = true;
