@@ -1,0 +1,107 @@
+# The one door: every check and every build goes through here, for people and for machines alike.
+# Needs Python 3.11 or newer, Rust stable, a C compiler and make; everything else it gets for itself, from lock files.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+PROXY := $(CARGO_TARGET_DIR)/debug/policyd-proxy
+export POLICYD_PROXY := $(PROXY)
+# Where compiled cases wait for the Rust tests.
+export POLICYD_CASES := $(CURDIR)/build/cases
+JOBS ?= 2
+
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help
+help: ## Say what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 12
+
+$(VENV)/.ready: requirements-dev.txt
+	$(call say,Python environment in $(VENV))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+.PHONY: build proxy binding
+binding: $(VENV)/.ready ## Build the engine for Python into the environment
+	$(call say,Engine for Python)
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --locked --quiet
+
+proxy: ## Build policyd-proxy
+	$(call say,policyd-proxy)
+	@cargo build --locked --package dataplane --bin policyd-proxy
+
+build: binding proxy ## Build everything that runs
+
+.PHONY: demo
+demo: build ## Run a mesh on loopback, deny something, explain it, mend it
+	@$(BIN)/policyctl demo $(DEMO_ARGS)
+
+.PHONY: test lint unit property process rust cases
+test: lint cases rust unit property process ## Everything that must hold; what CI runs
+	$(call say,All of it passed)
+
+lint: binding ## Format, types, layers, generated files
+	$(call say,Lint)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python proto/generate.py --check-python
+	$(BIN)/python -m policyd.resources.crd --check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+cases: binding ## Compile the shared cases for the Rust tests
+	$(call say,Cases for Rust)
+	$(BIN)/python -m policyd.explain.export_cases $(POLICYD_CASES)
+
+rust: cases ## Rust tests: unit, property, the shared cases
+	$(call say,Rust tests)
+	cargo test --locked --workspace --exclude policyd-python
+
+unit: binding ## Python tests of single parts, and the shared cases through reference and product
+	$(call say,Python unit tests and cases)
+	$(BIN)/pytest -q -n $(JOBS) tests/unit tests/cases tests/reference
+
+property: binding ## Engine against reference evaluator, and invariants over random histories
+	$(call say,Property and differential tests)
+	$(BIN)/pytest -q -s tests/property
+
+process: build ## Real identity, policyd and proxies on loopback
+	$(call say,Process tests)
+	$(BIN)/pytest -q tests/process
+
+.PHONY: fuzz mutants bench
+fuzz: binding ## Ten million random decisions against the reference evaluator
+	POLICYD_WORLDS=$${POLICYD_WORLDS:-100000} $(BIN)/pytest -q -s tests/property/test_engine_against_reference.py
+
+mutants: cases ## Mutation tests of engine and gate (needs cargo-mutants)
+	cargo mutants --package engine --test-workspace true --timeout 120 $(MUTANTS_ARGS)
+
+bench: build ## Measure; reported, never a test
+	$(BIN)/python -m bench
+
+.PHONY: proto crds lock
+proto: $(VENV)/.ready ## Generate the code of the wire contract
+	$(BIN)/python proto/generate.py
+
+crds: binding ## Generate the CRDs of our group
+	$(BIN)/python -m policyd.resources.crd --write
+
+LOCK := $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+lock: $(VENV)/.ready ## Renew requirements*.txt from pyproject.toml, and Cargo.lock
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(LOCK) --extra dev --output-file requirements-dev.txt pyproject.toml
+	$(LOCK) --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
+	cargo update
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf build $(VENV) target policyd/*.so

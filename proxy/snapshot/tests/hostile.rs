@@ -1,0 +1,237 @@
+//! Bytes that are no snapshot are refused whole, with a reason and without a panic (P-14, PC-09, PC-10).
+
+use proptest::prelude::*;
+use serde_json::json;
+use snapshot::{SnapshotError, assemble, encode_cluster, encode_workload, load, version};
+
+fn cluster() -> Vec<u8> {
+    let rows = json!({
+        "reader_version": 1, "trust_domain": "cluster.local",
+        "pools": {"identities": [{"any_of": ["spiffe://cluster.local/ns/b/sa/b", "spiffe://cluster.local/ns/a/sa/*"]}]},
+        "rules": [{"effect": 2, "level": 4, "authorization": "meshdefaults.policyd.dev/default#deny/x", "origin": "o",
+                   "scope": 1, "identity": 2, "identities": 0, "anonymous_too": true, "network": 1}],
+        "cluster_networks": ["192.168.0.0/16", "10.0.0.0/8"],
+    });
+    encode_cluster(rows.to_string().as_bytes()).unwrap()
+}
+
+fn workload_rows() -> serde_json::Value {
+    let port = |number: u32| json!({"number": number, "protocol": 1, "access": 1, "path_mode": 1, "cluster_conditions": 1});
+    let mut http = port(8080);
+    http["server"] = json!("server.policyd.dev/a/web");
+    http["rules"] = json!([0, 1]);
+    http["routes"] = json!([0]);
+    json!({
+        "reader_version": 1, "workload_shape": "a",
+        "pools": {
+            "conditions": [
+                {"subject": 3, "test": 1, "values": ["POST", "GET"]},
+                {"subject": 1, "name": "x-env", "test": 2, "values": ["prod"]},
+            ],
+            "networks": [{"any_of": [{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}]}],
+        },
+        "rules": [
+            {"effect": 1, "level": 1, "authorization": "authorizationpolicy.policyd.dev/a/r", "origin": "o", "scope": 3,
+             "route": 0, "identity": 1, "network": 2, "networks": 0, "conditions": [1, 0]},
+            {"effect": 3, "level": 2, "authorization": "authorizationpolicy.policyd.dev/a/s", "origin": "o", "scope": 1,
+             "identity": 1, "network": 2, "networks": 0},
+        ],
+        "routes": [{"name": "httproute.policy.linkerd.io/a/r", "origin": "o", "kind": 1, "hosts": ["b.test", "a.test"],
+                    "rules": [{"matches": [{"path_test": 2, "path": "/a"}]}]}],
+        "ports": [port(9090), http],
+        "other": port(0),
+    })
+}
+
+fn workload() -> Vec<u8> {
+    encode_workload(workload_rows().to_string().as_bytes()).unwrap()
+}
+
+fn good() -> Vec<u8> {
+    assemble(&cluster(), &workload()).unwrap()
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let loaded = load(&good()).unwrap();
+    assert_eq!(loaded.version, version(&good()).unwrap());
+    assert_eq!(loaded.table.rule_count(), 3);
+}
+
+#[test]
+fn w8_the_order_of_pools_ports_and_values_changes_no_byte() {
+    let mut rows = workload_rows();
+    rows["ports"].as_array_mut().unwrap().reverse();
+    rows["pools"]["conditions"].as_array_mut().unwrap().reverse();
+    rows["pools"]["conditions"][1]["values"].as_array_mut().unwrap().reverse();
+    rows["rules"][0]["conditions"] = json!([0, 1]);
+    rows["routes"][0]["hosts"].as_array_mut().unwrap().reverse();
+    assert_eq!(encode_workload(rows.to_string().as_bytes()).unwrap(), workload());
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    let bytes = good();
+    for end in 0..bytes.len() {
+        assert!(load(&bytes[..end]).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_changes_the_version() {
+    let bytes = good();
+    let before = version(&bytes).unwrap();
+    for place in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut flipped = bytes.clone();
+            flipped[place] ^= 1 << bit;
+            if let Ok(loaded) = load(&flipped) {
+                assert_ne!(loaded.version, before, "bit {bit} of byte {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pc_10_an_unknown_field_is_refused_whole() {
+    for field in [vec![0xf8, 0x01, 0x01], vec![0x7a, 0x01, 0x61]] {
+        let newer = [workload(), field].concat();
+        let snapshot = assemble(&cluster(), &newer).unwrap();
+        assert_eq!(load(&snapshot).unwrap_err(), SnapshotError::NotCanonical("workload"));
+        assert_eq!(load(&snapshot).unwrap_err().code(), "SNAPSHOT_UNSUPPORTED");
+    }
+}
+
+#[test]
+fn p_16_a_snapshot_for_a_newer_reader_is_refused_whole() {
+    let mut rows = workload_rows();
+    rows["reader_version"] = json!(2);
+    let error = encode_workload(rows.to_string().as_bytes()).unwrap_err();
+    assert!(matches!(error, SnapshotError::Newer { part: "workload", needs: 2, reader: 1 }));
+}
+
+#[test]
+fn an_unsorted_list_is_refused() {
+    // Field 6 (cluster_networks) twice, in the wrong order: "b" before "a" in bytes.
+    let bytes = cluster();
+    let swapped = swap(&bytes, b"10.0.0.0/8", b"192.168.0.0/16");
+    let snapshot = assemble(&swapped, &workload()).unwrap();
+    assert!(matches!(load(&snapshot).unwrap_err(), SnapshotError::Unsorted(_)));
+}
+
+/// Exchanges two length-prefixed fields that stand side by side.
+fn swap(bytes: &[u8], first: &[u8], second: &[u8]) -> Vec<u8> {
+    let find =
+        |text: &[u8]| bytes.windows(text.len()).position(|window| window == text).unwrap() - 2;
+    let (a, b) = (find(first), find(second));
+    let end = b + 2 + second.len();
+    [&bytes[..a], &bytes[b..end], &bytes[a..b], &bytes[end..]].concat()
+}
+
+#[test]
+fn a_dangling_index_is_refused() {
+    for (pointer, value) in [
+        ("/rules/0/route", json!(1)),
+        ("/rules/0/networks", json!(1)),
+        ("/rules/0/conditions", json!([7])),
+        ("/ports/1/rules", json!([2])),
+        ("/ports/1/routes", json!([1])),
+    ] {
+        let mut rows = workload_rows();
+        *rows.pointer_mut(pointer).unwrap() = value;
+        let refused = encode_workload(rows.to_string().as_bytes())
+            .and_then(|workload| assemble(&cluster(), &workload))
+            .and_then(|snapshot| load(&snapshot).map(drop));
+        assert!(refused.is_err(), "{pointer}");
+    }
+}
+
+#[test]
+fn what_was_not_said_permits_nothing() {
+    for pointer in [
+        "/rules/0/effect",
+        "/rules/0/identity",
+        "/rules/0/network",
+        "/rules/0/scope",
+        "/rules/0/level",
+        "/ports/0/access",
+        "/ports/0/protocol",
+        "/ports/0/path_mode",
+        "/ports/0/cluster_conditions",
+        "/routes/0/kind",
+        "/routes/0/rules/0/matches/0/path_test",
+        "/pools/conditions/0/test",
+    ] {
+        let mut rows = workload_rows();
+        *rows.pointer_mut(pointer).unwrap() = json!(0);
+        let refused = encode_workload(rows.to_string().as_bytes())
+            .and_then(|workload| assemble(&cluster(), &workload))
+            .and_then(|snapshot| load(&snapshot).map(drop));
+        assert!(matches!(refused, Err(SnapshotError::Invalid { .. })), "{pointer}: {refused:?}");
+    }
+}
+
+#[test]
+fn pc_03_values_that_are_no_values_are_refused() {
+    for (pointer, value) in [
+        ("/pools/networks/0/any_of/0/cidr", json!("10.0.0.1/8")),
+        ("/pools/networks/0/any_of/0/cidr", json!("10.0.0.0/33")),
+        ("/pools/networks/0/any_of/0/cidr", json!("::ffff:10.0.0.0/104")),
+        ("/routes/0/rules/0/matches/0/path", json!("/a/../b")),
+        ("/routes/0/rules/0/matches/0/path", json!("/a/")),
+        ("/routes/0/hosts/0", json!("UPPER")),
+        ("/pools/conditions/1/name", json!("X-Env")),
+        ("/pools/conditions/0/values", json!([])),
+    ] {
+        let mut rows = workload_rows();
+        *rows.pointer_mut(pointer).unwrap() = value.clone();
+        let refused = encode_workload(rows.to_string().as_bytes())
+            .and_then(|workload| assemble(&cluster(), &workload))
+            .and_then(|snapshot| load(&snapshot).map(drop));
+        assert!(refused.is_err(), "{pointer} = {value}");
+    }
+}
+
+#[test]
+fn a_million_empty_messages_are_refused_before_they_are_decoded() {
+    let repeated = [workload(), [0x22, 0x00].repeat(1_000_000)].concat();
+    let snapshot = assemble(&cluster(), &repeated).unwrap();
+    assert!(matches!(
+        load(&snapshot).unwrap_err(),
+        SnapshotError::TooLarge { what: "messages", .. }
+    ));
+}
+
+#[test]
+fn too_many_bytes_are_refused() {
+    let error = load(&vec![0; snapshot::MAX_SNAPSHOT_BYTES + 1]).unwrap_err();
+    assert!(matches!(error, SnapshotError::TooLarge { what: "bytes", .. }));
+}
+
+#[test]
+fn rows_with_an_unknown_field_are_refused() {
+    let mut rows = workload_rows();
+    rows["rules"][0]["effekt"] = json!(1);
+    assert!(matches!(encode_workload(rows.to_string().as_bytes()), Err(SnapshotError::Rows(_))));
+}
+
+proptest! {
+    #[test]
+    fn p_14_no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = load(&bytes);
+        let _ = load(&assemble(&bytes, &workload()).unwrap());
+        let _ = load(&assemble(&cluster(), &bytes).unwrap());
+    }
+
+    #[test]
+    fn p_14_no_damage_makes_it_panic(
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = good();
+        for (place, value) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        let _ = load(&bytes);
+    }
+}
