@@ -198,7 +198,7 @@ def _finish(
     path, _, query = target.partition("?")
     query_pairs: list[tuple[bytes, bytes]] = []
     try:
-        path = path if path == "*" else normal(path, profile.path_mode)
+        path = normal(path, profile.path_mode) if path.startswith("/") else path
         query_pairs = pairs(query)
     except PathRefused as refused:
         find.add(refused.rule, True)

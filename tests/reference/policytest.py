@@ -117,7 +117,8 @@ def ask(world: World, body: dict[str, Any], at: int, pod: dict[str, Any]) -> dic
     number = int(named) if named.isdigit() else workload.numbers(named)[0]
     port = port_of(world, workload, number)
     probes = [address(one) for one in pod.get("probeAddresses", [])]
-    question = Question(reference, number, peer_of(body.get("from") or {}), at, probes)
+    table_age = body.get("tableAgeMillis", 0) // 1000
+    question = Question(reference, number, peer_of(body.get("from") or {}), at, probes, table_age)
     return decide(world, question, arrive(body, port.profile, workload.name))
 
 
