@@ -1,0 +1,1 @@
+"""What identity and policyd, as servers of the mesh, share: SVIDs, TLS, gRPC servers, logs, shutdown."""
