@@ -8,7 +8,8 @@ use std::future::Future;
 use std::io;
 use std::rc::Rc;
 
-use engine::gate::{CanonicalRequest, Refusal};
+use engine::gate::Refusal;
+use engine::request::CanonicalRequest;
 use engine::{ClientView, Permit};
 use tokio::io::{AsyncRead, AsyncWrite};
 

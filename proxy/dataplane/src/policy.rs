@@ -1,0 +1,227 @@
+//! The policy stream: says what is held, takes up what policyd signs, acknowledges or refuses it, and comes back when the
+//! stream is lost. What is in force stays in force meanwhile.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+use tracing::{error, info, warn};
+
+use crate::assignment::{Addressee, Holding, Refused, Source};
+use crate::cache;
+use crate::clock;
+use crate::control::{self, ControlTarget, Show};
+use crate::enforcement::{Enforced, Enforcement};
+use crate::generated::policy_stream_client::PolicyStreamClient;
+use crate::generated::{Ack, Assignment, ControllerMessage, Hello, Nack, ProxyMessage, Signed};
+use crate::keyring::Keyring;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::state_dir::StateDir;
+
+/// Answers waiting for the stream to take them; policyd sends one assignment at a time.
+const ANSWERS: usize = 8;
+
+/// What following policy needs.
+#[derive(Debug)]
+pub struct PolicyClient {
+    /// policyd.
+    pub target: ControlTarget,
+    /// Our namespace; the pod uid comes from our certificate.
+    pub namespace: String,
+    /// Our trust domain.
+    pub trust_domain: String,
+    /// `namespace/name:port` of each outbound listener, sorted, unique.
+    pub services: Vec<String>,
+    /// Our certificate, and whom we trust.
+    pub keyring: Arc<Keyring>,
+    /// Where what is taken up goes.
+    pub enforcement: Arc<Enforcement>,
+    /// Where it is kept.
+    pub state: StateDir,
+    /// Counted here.
+    pub metrics: Arc<Metrics>,
+}
+
+impl PolicyClient {
+    /// Never returns. FAIL-CLOSED: without a certificate of our own nothing is taken up, not even from the state folder,
+    /// for it says which pod we are.
+    pub async fn follow(self) {
+        let mut changes = self.keyring.watch();
+        let addressee = self.addressee(&mut changes).await;
+        let mut holding = self.resume(&addressee);
+        let mut wait = limits::BACKOFF_FIRST;
+        loop {
+            let began = tokio::time::Instant::now();
+            match self.follow_once(&addressee, &mut holding, &mut changes).await {
+                Ok(why) => info!(why, "the policy stream is opened anew"),
+                Err(status) => warn!(problem = status.message(), "the policy stream is lost"),
+            }
+            self.metrics.policy_stream.set(0);
+            // A stream that lived earns a quick return.
+            let lived = began.elapsed() > limits::BACKOFF_STREAM;
+            wait = if lived { limits::BACKOFF_FIRST } else { (wait * 2).min(limits::BACKOFF_STREAM) };
+            sleep(clock::jittered(wait, 500, 1000)).await;
+        }
+    }
+
+    async fn addressee(&self, changes: &mut watch::Receiver<u64>) -> Addressee {
+        loop {
+            if let Some(own) = self.keyring.valid_credentials(clock::now_millis()) {
+                return Addressee {
+                    signer: self.target.identity.clone(),
+                    trust_domain: self.trust_domain.clone(),
+                    namespace: self.namespace.clone(),
+                    pod_uid: own.leaf.pod_uid.clone().unwrap_or_default(),
+                };
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn resume(&self, addressee: &Addressee) -> Option<Holding> {
+        match cache::resume(&self.state, addressee, &self.keyring.trust().bundles()) {
+            Ok(None) => None,
+            Ok(Some((accepted, vouched))) => {
+                let table = accepted.parts.table_version.clone();
+                info!(table, vouched = clock::rfc3339(vouched), "the kept table is enforced");
+                self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, vouched)));
+                Some(accepted.holding)
+            }
+            Err(problem) => {
+                error!(problem, "no kept table");
+                None
+            }
+        }
+    }
+
+    /// One stream, to its end.
+    async fn follow_once(
+        &self,
+        addressee: &Addressee,
+        holding: &mut Option<Holding>,
+        changes: &mut watch::Receiver<u64>,
+    ) -> Result<&'static str, Status> {
+        let shown = self.certificate();
+        let channel = control::connect(&self.target, &self.keyring, Show::Certificate).await?;
+        let mut client =
+            PolicyStreamClient::new(channel).max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
+        let (answers, outgoing) = mpsc::channel(ANSWERS);
+        let hello = Hello {
+            reader_version: snapshot::READER_VERSION,
+            held: holding.as_ref().map(|holding| holding.held.clone()),
+            services: self.services.clone(),
+        };
+        send(&answers, ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }).await?;
+        let opening = timeout(limits::CONTROL_CALL, client.follow(ReceiverStream::new(outgoing))).await;
+        let mut incoming = opening.map_err(|_| late())??.into_inner();
+        self.metrics.policy_stream.set(1);
+        let mut serial = 0;
+        loop {
+            let message = tokio::select! {
+                message = timeout(limits::STREAM_SILENCE, incoming.message()) => message.map_err(|_| late())??,
+                _ = changes.changed() => {
+                    if self.certificate() != shown {
+                        return Ok("our certificate is a new one");
+                    }
+                    continue;
+                }
+            };
+            let Some(ControllerMessage { assignment, confirmation }) = message else {
+                return Err(Status::unavailable("policyd ended it"));
+            };
+            if let Some(assignment) = assignment {
+                let answer = self.take_up(addressee, holding, assignment, &mut serial);
+                send(&answers, answer).await?;
+            }
+            if let Some(confirmation) = confirmation {
+                self.confirm(addressee, holding, &confirmation);
+            }
+        }
+    }
+
+    /// The certificate that we show now.
+    fn certificate(&self) -> Option<[u8; 32]> {
+        self.keyring.credentials().map(|own| own.leaf.sha256)
+    }
+
+    /// Enforces an assignment, or says why not. Keeping it comes after enforcing and before the acknowledgement.
+    fn take_up(
+        &self,
+        addressee: &Addressee,
+        holding: &mut Option<Holding>,
+        assignment: Assignment,
+        last_serial: &mut u64,
+    ) -> ProxyMessage {
+        let serial = serial_of(&assignment);
+        let bundles = self.keyring.trust().bundles();
+        let accepted = if serial > *last_serial {
+            addressee.accept(assignment, holding.as_ref(), &bundles, Source::Stream)
+        } else {
+            Err(Refused { code: "OLDER_BASIS", detail: format!("serial {serial} after {last_serial}") })
+        };
+        match accepted {
+            Ok(accepted) => {
+                *last_serial = serial;
+                let snapshot_sha256 = accepted.holding.held.snapshot_sha256.clone();
+                info!(table = accepted.parts.table_version, serial, "table in force");
+                self.metrics.tables.add(1);
+                self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, accepted.issued_millis)));
+                if let Err(problem) = cache::keep_assignment(&self.state, &accepted.holding.assignment) {
+                    warn!(problem = problem.to_string(), "the table could not be kept for a restart");
+                }
+                *holding = Some(accepted.holding);
+                ProxyMessage { ack: Some(Ack { serial, snapshot_sha256 }), ..ProxyMessage::default() }
+            }
+            Err(Refused { code, detail }) => {
+                error!(code, detail, serial, "table refused, the former stays in force");
+                self.metrics.refused_tables.add(1);
+                let nack = Nack { serial, code: code.to_owned(), detail };
+                ProxyMessage { nack: Some(nack), ..ProxyMessage::default() }
+            }
+        }
+    }
+
+    fn confirm(&self, addressee: &Addressee, holding: &mut Option<Holding>, signed: &Signed) {
+        let Some(holding) = holding else { return };
+        let bundles = self.keyring.trust().bundles();
+        match addressee.confirm(signed, holding, &bundles, Source::Stream) {
+            Ok(confirmation) => {
+                holding.held.epoch = confirmation.epoch;
+                holding.held.basis = confirmation.basis;
+                if let Some(enforced) = self.enforcement.current() {
+                    enforced.vouch(confirmation.at_millis);
+                }
+                if let Err(problem) = cache::keep_confirmation(&self.state, signed) {
+                    warn!(problem = problem.to_string(), "the confirmation could not be kept");
+                }
+            }
+            // FAIL-CLOSED: the table keeps its age, and becomes stale if that goes on.
+            Err(refused) => warn!(problem = refused.to_string(), "confirmation refused"),
+        }
+    }
+}
+
+/// The serial as the envelope claims it, to answer even what is refused.
+fn serial_of(assignment: &Assignment) -> u64 {
+    use prost::Message as _;
+    let payload = assignment.envelope.as_ref().map(|signed| signed.payload.as_slice()).unwrap_or_default();
+    crate::generated::Envelope::decode(payload).map_or(0, |envelope| envelope.serial)
+}
+
+async fn send(answers: &mpsc::Sender<ProxyMessage>, message: ProxyMessage) -> Result<(), Status> {
+    let sent = timeout(Duration::from_secs(10), answers.send(message)).await;
+    match sent {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(Status::unavailable("policyd does not take our answers")),
+    }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("policyd is silent")
+}
