@@ -16,7 +16,6 @@ HTTP_STATUS = {
     "no_route": 404,
     "invalid_request": 400,
     "rate_limited": 429,
-    "peer_rejected": 502,
     "no_policy_loaded": 503,
     "policy_stale": 503,
 }
@@ -24,7 +23,6 @@ GRPC_STATUS = {
     "no_route": 5,
     "invalid_request": 3,
     "rate_limited": 8,
-    "peer_rejected": 14,
     "no_policy_loaded": 14,
     "policy_stale": 14,
     "no_identity": 16,

@@ -30,6 +30,7 @@ class Profile:
     """What the gate needs of the table: the path mode and the headers that policies on the port read."""
 
     path_mode: str = "strict"
+    websocket: bool = False
     read_headers: frozenset[str] = frozenset()
 
 
@@ -122,6 +123,7 @@ def http1(head: bytes, profile: Profile) -> Judgement:
         target = absolute[2] if absolute[2].startswith("/") else "/" + absolute[2]
     _framing(version, headers, find)
     _fields(headers, profile, find)
+    _upgrade(headers, profile, find)
     return _finish(find, (version, method, host, target), headers, profile)
 
 
@@ -175,6 +177,16 @@ def _framing(version: str, headers: list[tuple[str, str]], find: _Finder) -> Non
     )
     legal = len(lengths) == 1 and re.fullmatch(r"0|[1-9][0-9]{0,18}", lengths[0]) and int(lengths[0]) < 2**63
     find.add("G8", lengths and not legal)
+
+
+def _upgrade(headers: list[tuple[str, str]], profile: Profile, find: _Finder) -> None:
+    """A WebSocket handshake where the Server doesn't take it [T4]; recorded only under [T5]."""
+    options = [
+        item.strip().lower() for name, value in headers if name == "connection" for item in value.split(",")
+    ]
+    asked = [value.lower() for name, value in headers if name == "upgrade"]
+    if "upgrade" in options and asked == ["websocket"] and not profile.websocket:
+        find.refusals.append(("G14", False))
 
 
 def _fields(headers: list[tuple[str, str]], profile: Profile, find: _Finder) -> None:

@@ -85,7 +85,9 @@ def _prepare(world: World, workload: Workload, number: int) -> Port:
     port.rows.sort(key=Row.order)
     read = {item.name for row in port.rows for item in row.conditions if item.subject == "header"}
     read |= {one.name for match in _matches(port) for one in match.headers}
-    port.profile = Profile(port.server.path_mode if port.server else "strict", frozenset(read))
+    owner = port.server
+    port.profile = Profile(owner.path_mode, owner.websocket) if owner else Profile()
+    port.profile.read_headers = frozenset(read)
     return port
 
 

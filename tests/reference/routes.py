@@ -1,5 +1,6 @@
 """HTTPRoutes and GRPCRoutes: reading, selection, and what a route touches [R1-R5, A5, U5]."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,12 +60,21 @@ def full_match(pattern: str, value: Any) -> bool:
     return re.fullmatch(pattern, value, re.ASCII) is not None
 
 
+def _repetitions(pattern: str) -> int:
+    """How often the pattern's deepest part is written out where every counted repetition is."""
+    counts = [int(count) for pair in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern) for count in pair if count]
+    return math.prod(counts)
+
+
 def regex(value: Any) -> str:
+    """RE2 syntax, at most 1,024 bytes and 1 MiB compiled (here: as many repetitions as fit surely) [V7]."""
     pattern = text(value)
     try:
         re.compile(pattern)
     except re.error as error:
         raise Unreadable(f"{pattern!r}: {error}") from error
+    if _repetitions(pattern) > 20_000:
+        raise Unreadable(f"{pattern!r} compiles to more than 1 MiB")
     if len(pattern.encode()) > REGEX_BYTES or re.search(r"\(\?[=!<]|\\[1-9]", pattern):
         raise Unreadable(f"{pattern!r} isn't RE2 of at most {REGEX_BYTES} bytes")
     return pattern

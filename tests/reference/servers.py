@@ -27,6 +27,7 @@ class Server:
     protocol: str = "unknown"
     access: str = "deny"
     path_mode: str = "strict"
+    websocket: bool = False
     readable: bool = True
 
     @property
@@ -72,6 +73,7 @@ def read_server(document: dict[str, Any], age: tuple[Any, ...]) -> Server:
         server.readable = False
     if not server.readable:
         server.protocol, server.access, server.path_mode = "unknown", "deny", "strict"
+        server.websocket = False
     return server
 
 
@@ -90,5 +92,4 @@ def _rest(server: Server, spec: Any) -> None:
     server.protocol = choice(entry.get("proxyProtocol", "unknown"), *PROTOCOLS)
     server.access = choice(entry.get("accessPolicy", "deny"), *ACCESS)
     server.path_mode = choice(entry.get("pathMode", "strict"), "strict", "merge", "opaque")
-    for upgrade in items(entry.get("upgrades", []), least=0):
-        choice(upgrade, "websocket")
+    server.websocket = bool([choice(one, "websocket") for one in items(entry.get("upgrades", []), least=0)])
