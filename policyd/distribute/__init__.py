@@ -1,0 +1,1 @@
+"""The process `policyd`: tables to proxies, one stream each (design §8)."""

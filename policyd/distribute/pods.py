@@ -1,0 +1,92 @@
+"""Pods by address and by what a Service selects: the index that discovery asks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from policyd.distribute.facts import normal_address
+from policyd.index.workloads import EXTERNAL, POD
+from policyd.index.world import World
+from policyd.resources.base import Resource
+from policyd.resources.external_workload import ExternalWorkloadSpec
+from policyd.resources.workload import Pod
+
+PROXY_CONTAINER = "policyd-proxy"
+"""A pod with a container of this name has a proxy: whoever calls it expects its identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Something with addresses behind Services: a running pod or an ExternalWorkload.
+
+    `identity` is what it must prove, "" where it has no proxy; `ports` are its declared ports by name.
+    """
+
+    resource: Resource[object]
+    addresses: tuple[str, ...]
+    identity: str
+    ports: Mapping[str, int]
+
+    def port(self, target: int | str) -> int | None:
+        """The number of a Service's target port; None where the name isn't declared."""
+        return target if isinstance(target, int) else self.ports.get(target)
+
+
+class Backends:
+    """What runs now, by namespace. Built anew for each state of the world; nothing else is kept."""
+
+    def __init__(self, world: World, trust_domain: str) -> None:
+        self._by_namespace: dict[str, list[Backend]] = defaultdict(list)
+        found = [backend for backend in _all(world, trust_domain) if backend.addresses]
+        # A pod's address beats an ExternalWorkload's (design §7).
+        taken = {
+            address
+            for backend in found
+            if backend.resource.key.kind == "Pod"
+            for address in backend.addresses
+        }
+        for backend in found:
+            if backend.resource.key.kind == "Pod" or not taken & set(backend.addresses):
+                self._by_namespace[backend.resource.key.namespace].append(backend)
+
+    def selected(self, namespace: str, selector: Mapping[str, str]) -> Iterable[Backend]:
+        """What a Service of the namespace selects."""
+        for backend in self._by_namespace.get(namespace, ()):
+            labels = backend.resource.meta.labels
+            if all(labels.get(key) == value for key, value in selector.items()):
+                yield backend
+
+
+def is_meshed(pod: Pod) -> bool:
+    """Whether the pod has a proxy of ours."""
+    return any(container.name == PROXY_CONTAINER for container in pod.spec.all_containers)
+
+
+def _all(world: World, trust_domain: str) -> Iterable[Backend]:
+    for found in (*world.of_kind(*POD), *world.of_kind(*EXTERNAL)):
+        if not isinstance(found, Resource) or found.meta.deletion is not None:
+            continue
+        if isinstance(found.spec, Pod) and found.spec.status.phase == "Running":
+            yield _pod(found, found.spec, trust_domain)
+        elif isinstance(found.spec, ExternalWorkloadSpec):
+            yield _external(found, found.spec)
+
+
+def _pod(found: Resource[object], pod: Pod, trust_domain: str) -> Backend:
+    account = f"spiffe://{trust_domain}/ns/{found.meta.namespace}/sa/{pod.spec.account}"
+    ports = {
+        port.name: port.container_port
+        for container in pod.spec.all_containers
+        for port in container.ports
+        if port.name and port.protocol == "TCP"
+    }
+    addresses = tuple(text for text in map(normal_address, pod.status.addresses) if text)
+    return Backend(found, addresses, account if is_meshed(pod) else "", ports)
+
+
+def _external(found: Resource[object], spec: ExternalWorkloadSpec) -> Backend:
+    ports = {port.name: port.port for port in spec.ports if port.name and port.protocol == "TCP"}
+    addresses = tuple(text for text in (normal_address(each.ip) for each in spec.workload_ips) if text)
+    return Backend(found, addresses, str(spec.mesh_tls.identity), ports)
