@@ -46,7 +46,8 @@ pub struct Peer {
 pub struct Connection {
     table: Arc<Table>,
     facts: Arc<Facts>,
-    port: u16,
+    number: u16,
+    port: Arc<Port>,
     source: IpAddr,
     peer: Option<Peer>,
     enforced: Resolved,
@@ -64,31 +65,32 @@ struct Resolved {
 }
 
 impl Connection {
-    /// A connection to `port` from `source`, with the peer's identity where it proved one.
+    /// A connection to the port `number` from `source`, with the peer's identity where it proved one.
     pub fn open(
         table: Arc<Table>,
         facts: Arc<Facts>,
-        port: u16,
+        number: u16,
         source: IpAddr,
         peer: Option<Peer>,
     ) -> Self {
         let source = canonical_address(source);
+        let port = Arc::clone(table.port(number));
         let resolve = |view| {
             let peering = Peering { identity: peer.as_ref().map(|peer| &peer.identity), source };
             Resolved {
-                at_port: table.port(port).at_port.standing(&table, &peering, view),
+                at_port: port.at_port.standing(&table, &peering, view),
                 ..Resolved::default()
             }
         };
         let enforced = resolve(View::Enforced);
-        let would_be = table.port(port).differs().then(|| resolve(View::WouldBe));
-        Self { table, facts, port, source, peer, enforced, would_be }
+        let would_be = port.differs().then(|| resolve(View::WouldBe));
+        Self { table, facts, number, port, source, peer, enforced, would_be }
     }
 
     /// The same connection judged by another table.
     #[must_use]
     pub fn on(self, table: Arc<Table>, facts: Arc<Facts>) -> Self {
-        Self::open(table, facts, self.port, self.source, self.peer)
+        Self::open(table, facts, self.number, self.source, self.peer)
     }
 
     /// The table it is judged by.
@@ -98,12 +100,12 @@ impl Connection {
 
     /// The port's row.
     pub fn port(&self) -> &Port {
-        self.table.port(self.port)
+        &self.port
     }
 
     /// The port's number.
     pub fn port_number(&self) -> u16 {
-        self.port
+        self.number
     }
 
     /// The peer's address.

@@ -1,5 +1,7 @@
 //! The rule table of one workload: rows, linked and indexed. Immutable.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use crate::{
@@ -50,8 +52,8 @@ pub struct Table {
     pools: Pools,
     cluster_pools: Pools,
     workload_rules: usize,
-    ports: HashMap<u16, Port, foldhash::fast::RandomState>,
-    other: Port,
+    ports: HashMap<u16, Arc<Port>, foldhash::fast::RandomState>,
+    other: Arc<Port>,
     pub(crate) revoked: Vec<Revocation>,
     pub(crate) cluster_networks: NetworkSet,
     pub(crate) probe_networks: NetworkSet,
@@ -76,24 +78,24 @@ impl Table {
             cluster_pools: cluster.pools,
             workload_rules,
             ports: HashMap::default(),
-            other: Port::default(),
+            other: Arc::default(),
             revoked: cluster.revoked,
             cluster_networks: cluster.cluster_networks,
             probe_networks: cluster.probe_networks,
             max_table_age_millis: cluster.max_table_age_millis,
             trust_domain: cluster.trust_domain,
         };
-        table.other = table.link(workload.other)?;
+        table.other = Arc::new(table.link(workload.other)?);
         for row in workload.ports {
             let number = row.number;
             let port = table.link(row)?;
-            table.ports.insert(number, port);
+            table.ports.insert(number, Arc::new(port));
         }
         Ok(table)
     }
 
     /// What holds on a port: its own row, or the row of every other port.
-    pub fn port(&self, number: u16) -> &Port {
+    pub fn port(&self, number: u16) -> &Arc<Port> {
         self.ports.get(&number).unwrap_or(&self.other)
     }
 
