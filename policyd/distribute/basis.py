@@ -1,7 +1,7 @@
 """How far policyd has read, as counters that never go back, not even over a restart (design §8).
 
-A folder is read as a whole, so it has one counter, of kind `*`. A ceiling is written ahead of use: counters below it need
-no write, and a restart begins above it, whatever was handed out before.
+A folder is read as a whole, so it has one counter, of kind `*`. A ceiling is written ahead of use: counters below
+it need no write, and a restart begins above it, whatever was handed out before.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Counters:
             return {}
         except (OSError, ValueError) as error:
             raise SourceError(
-                f"{self._file}: {error}: it holds how far proxies have been told, so it isn't replaced by a guess; "
+                f"{self._file}: {error}: it says how far proxies were told, which can't be guessed; "
                 "restore it, or raise MeshDefaults.epoch and remove it"
             ) from error
         sound = isinstance(content, dict) and all(
@@ -70,12 +70,12 @@ class Counters:
 
 
 def to_wire(rows: Iterable[BasisRow]) -> list[wire.Basis]:
-    """The rows as messages, in the same order."""
+    """Return the rows as messages, in the same order."""
     return [wire.Basis(source=source, kind=kind, revision=revision) for source, kind, revision in rows]
 
 
 def behind(rows: Iterable[BasisRow], epoch: int, held: wire.Held | None) -> str | None:
-    """What of the proxy's basis we have not reached, in words; None: nothing, so we may tell it what we know.
+    """Say what of the proxy's basis we have not reached; None: nothing, so we may tell it what we know.
 
     The epoch compares first; a component that we don't know at all isn't reached.
     """
@@ -87,5 +87,5 @@ def behind(rows: Iterable[BasisRow], epoch: int, held: wire.Held | None) -> str 
     for row in held.basis:
         revision = ours.get((row.source, row.kind))
         if revision is None or revision < row.revision:
-            return f"{row.source} {row.kind}: {row.revision} > {revision if revision is not None else 'not read'}"
+            return f"{row.source} {row.kind}: {row.revision} > {'not read' if revision is None else revision}"
     return None

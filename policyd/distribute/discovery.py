@@ -30,7 +30,7 @@ class Discovery:
         self._plaintext = _outbound_plaintext(world)
 
     def of(self, services: Iterable[str]) -> bytes:
-        """The canonical bytes of what a proxy with these services (`namespace/name:port`) is told."""
+        """Return the canonical bytes of what a proxy with these services (`namespace/name:port`) is told."""
         rows = [self._service(service) for service in sorted(set(services))[:MOST_SERVICES]]
         message = wire.Discovery(services=rows, outbound_plaintext=self._plaintext)
         return message.SerializeToString(deterministic=True)

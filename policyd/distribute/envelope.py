@@ -91,7 +91,5 @@ def sign_confirmation(signer: Signer, subject: Subject, hashes: Hashes, standing
 
 
 def _signed(signer: Signer, context: bytes, payload: bytes) -> wire.Signed:
-    # The chain is read before the key is used: a renewal in between can't pair one's signature with the other's chain
-    # unless sign() itself is split, which a synchronous call isn't.
-    chain = list(signer.chain)
-    return wire.Signed(payload=payload, signature=signer.sign(context + b"\x00" + payload), chain=chain)
+    message = context + b"\x00" + payload
+    return wire.Signed(payload=payload, signature=signer.sign(message), chain=signer.chain)

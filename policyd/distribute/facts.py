@@ -14,7 +14,7 @@ from policyd_api.v1 import stream_pb2 as wire
 
 
 def facts_of(world: World, pod: Resource[object]) -> bytes:
-    """The canonical bytes of one pod's PodFacts. `pod` is of kind Pod."""
+    """Return the canonical bytes of one pod's PodFacts. `pod` is of kind Pod."""
     spec = pod.spec
     if not isinstance(spec, Pod):
         raise TypeError(f"{pod.key.text} is no Pod")
@@ -38,7 +38,7 @@ def _probe_addresses(world: World, pod: Pod) -> Iterable[str]:
 
 
 def _first_address(cidr: str) -> str:
-    """The first address that a host can have: a bridge's. "" where the text is no network."""
+    """Return the first address that a host can have, a bridge's; "" where the text is no network."""
     try:
         network = ipaddress.ip_network(cidr, strict=False)
     except ValueError:
@@ -47,12 +47,12 @@ def _first_address(cidr: str) -> str:
 
 
 def normal_addresses(written: Iterable[str]) -> list[str]:
-    """Each address once, in normal form (IPv4-mapped as IPv4), sorted by bytes; what is no address is left out."""
+    """Return each address once, in normal form, sorted by bytes; what is no address is left out."""
     return sorted({text for text in map(normal_address, written) if text})
 
 
 def normal_address(written: str) -> str:
-    """An address in normal form; "" for what is none."""
+    """Return an address in normal form (IPv4-mapped as IPv4); "" for what is none."""
     try:
         address = ipaddress.ip_address(written)
     except ValueError:

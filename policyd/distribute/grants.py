@@ -9,7 +9,7 @@ from policyd.sources.events import Added, Batch, Event
 
 
 def only_grants(batch: Batch) -> bool:
-    """Whether everything in the batch adds an enforced Allow. Whatever else happened is a possible revocation."""
+    """Whether everything in the batch adds an enforced Allow; anything else is a possible revocation."""
     return bool(batch.events) and all(map(_is_grant, batch.events))
 
 

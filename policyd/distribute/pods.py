@@ -30,7 +30,7 @@ class Backend:
     ports: Mapping[str, int]
 
     def port(self, target: int | str) -> int | None:
-        """The number of a Service's target port; None where the name isn't declared."""
+        """Return the number of a Service's target port; None where the name isn't declared."""
         return target if isinstance(target, int) else self.ports.get(target)
 
 
@@ -52,7 +52,7 @@ class Backends:
                 self._by_namespace[backend.resource.key.namespace].append(backend)
 
     def selected(self, namespace: str, selector: Mapping[str, str]) -> Iterable[Backend]:
-        """What a Service of the namespace selects."""
+        """Return what a Service of the namespace selects."""
         for backend in self._by_namespace.get(namespace, ()):
             labels = backend.resource.meta.labels
             if all(labels.get(key) == value for key, value in selector.items()):

@@ -12,7 +12,7 @@ from policyd.distribute.refusals import exhausted
 from policyd.sources.events import Batch
 
 GRANTS_WAIT_SECONDS = 0.1
-"""Grants that follow another publication this closely wait until it has passed; the first of them never waits."""
+"""Grants that follow a publication more closely wait until it has passed; the first never waits."""
 MOST_STREAMS_PER_POD = 4
 MOST_STREAMS = 20_000
 
@@ -23,7 +23,7 @@ class Listener(Protocol):
     pod_key: str
 
     def wake(self) -> None:
-        """Look at the newest state, soon. Never blocks: the newest is all that counts, so nothing queues up."""
+        """Look at the newest state, soon. The newest is all that counts, so nothing queues up."""
 
 
 class Publisher:
@@ -41,7 +41,7 @@ class Publisher:
 
     @contextmanager
     def enrolled(self, listener: Listener) -> Iterator[None]:
-        """Wake the listener for as long as the block lasts. Raises GRPCError where there are too many already."""
+        """Wake the listener while the block lasts. Raises GRPCError where there are too many already."""
         same = sum(other.pod_key == listener.pod_key for other in self._listeners.values())
         if same >= MOST_STREAMS_PER_POD or len(self._listeners) >= MOST_STREAMS:
             raise exhausted("TOO_MANY_STREAMS", f"{same} of this pod, {len(self._listeners)} in all")
@@ -52,7 +52,7 @@ class Publisher:
             del self._listeners[id(listener)]
 
     def announce(self, batch: Batch) -> None:
-        """The world has changed by this batch; call it after tables are compiled."""
+        """Tell of a batch that the world has taken over and tables were compiled for."""
         loop = asyncio.get_running_loop()
         due = self._last + GRANTS_WAIT_SECONDS
         if only_grants(batch) and loop.time() < due:

@@ -7,17 +7,17 @@ from grpclib.exceptions import GRPCError
 
 
 def permission_denied(code: str, detail: str) -> GRPCError:
-    """The caller isn't who may have this."""
+    """Say that the caller isn't who may have this."""
     return GRPCError(Status.PERMISSION_DENIED, f"{code}: {detail}")
 
 
 def invalid(code: str, detail: str) -> GRPCError:
-    """The proxy said what it must not."""
+    """Say that the proxy said what it must not."""
     return GRPCError(Status.INVALID_ARGUMENT, f"{code}: {detail}")
 
 
 def too_slow(code: str, detail: str) -> GRPCError:
-    """The proxy doesn't keep up; it may come back."""
+    """Say that the proxy doesn't keep up; it may come back."""
     return GRPCError(Status.DEADLINE_EXCEEDED, f"{code}: {detail}")
 
 

@@ -1,7 +1,7 @@
 """One proxy's policy stream, from its Hello to its end (design §8).
 
-At most one assignment is unacknowledged at a time, and what is sent is made from the newest state at the moment of
-sending: a slow proxy costs one message, and never sees a state that is no longer true.
+At most one assignment is unacknowledged at a time, and what is sent is made from the newest state at the moment
+of sending: a slow proxy costs one message, and never sees a state that is no longer true.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import structlog
 from grpclib.server import Stream
 
 from policyd.distribute.basis import behind
-from policyd.distribute.callers import Caller
 from policyd.distribute.envelope import Hashes, Signer, Standing, Subject, sign_confirmation, sign_envelope
 from policyd.distribute.refusals import invalid, permission_denied, too_slow
 from policyd_api.v1 import stream_pb2 as wire
+from servicekit.leaf import Leaf
 
 HELLO_SECONDS = 10.0
 SLOW_SECONDS = 30.0
@@ -42,11 +42,11 @@ class Contents:
 class Teller(Protocol):
     """What a session asks of the controller. All of it is about this very moment."""
 
-    def contents(self, caller: Caller, services: tuple[str, ...], reader_version: int) -> Contents:
-        """What the caller's pod enforces. Raises GRPCError where there is no such pod, or it is revoked."""
+    def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:
+        """Return what the caller's pod enforces; raises GRPCError where there is no such pod, or it is revoked."""
 
     def standing(self) -> Standing:
-        """Epoch, basis and time."""
+        """Return epoch, basis and time."""
 
 
 @dataclass(slots=True)
@@ -62,9 +62,9 @@ class Told:
 class Session:
     """The state of one stream. Everything but `run` is called from its two tasks, or only reads."""
 
-    def __init__(self, stream: Wire, caller: Caller, teller: Teller, signer: Signer) -> None:
+    def __init__(self, stream: Wire, caller: Leaf, teller: Teller, signer: Signer) -> None:
         self.caller = caller
-        self.pod_key = caller.pod_uid or caller.identity
+        self.pod_key = caller.pod_uid or str(caller.identity)
         self.state: State = "connected"
         self.detail = ""
         self.workload = ""
@@ -80,7 +80,7 @@ class Session:
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._opened_at = self._loop.time()
-        self._log = structlog.get_logger().bind(identity=caller.identity, pod_uid=caller.pod_uid)
+        self._log = structlog.get_logger().bind(identity=str(caller.identity), pod_uid=caller.pod_uid)
 
     def wake(self) -> None:
         """Look at the newest state, soon."""
@@ -135,9 +135,7 @@ class Session:
     def _on_nack(self, nack: wire.Nack) -> None:
         told = self._answered(nack.serial)
         self.state, self.detail = "refused", f"{nack.code}: {nack.detail}"[:300]
-        self._log.warning(
-            "proxy_refused", version=_text(told.hashes.snapshot), code=nack.code, detail=nack.detail[:300]
-        )
+        self._log.warning("proxy_refused", version=_text(told.hashes.snapshot), reason=self.detail)
 
     def _answered(self, serial: int) -> Told:
         told = self._told
@@ -162,7 +160,7 @@ class Session:
                 continue
 
     async def _step(self) -> float:
-        """Say what is due; return the seconds until something can be due again, not above 0 where the proxy is late."""
+        """Say what is due; return the seconds until something can be due again: 0 or less where the proxy is late."""
         hello = self._hello
         if hello is None:
             raise AssertionError("_step is called after the Hello")
@@ -200,7 +198,7 @@ class Session:
         await self._send(wire.ControllerMessage(assignment=assignment))
 
     def _told_or_held(self) -> Hashes:
-        """What the proxy has for certain: what it last acknowledged, or announced."""
+        """Return what the proxy has for certain: what it last acknowledged, or announced."""
         if self._told is not None:
             refused = self.state == "refused"
             return Hashes(b"", b"", b"") if refused else self._told.hashes
@@ -224,7 +222,7 @@ class Session:
 
     def _until_expiry(self) -> float:
         """Seconds until the caller's SVID ends; a stream doesn't outlive it. Raises GRPCError once it has."""
-        remaining = (self.caller.not_after_millis - self._teller.standing().at_millis) / 1000
+        remaining = self.caller.not_after.timestamp() - self._teller.standing().at_millis / 1000
         if remaining <= 0:
             raise permission_denied("SVID_EXPIRED", "connect again with the renewed one")
         return max(0.001, min(remaining, CONFIRM_SECONDS))

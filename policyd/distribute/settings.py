@@ -55,7 +55,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def read_settings(file: Path) -> Settings:
-    """Read and check a settings file. Raises SourceError: one line with the file, field, value and what was expected."""
+    """Read and check a settings file; raises SourceError, one line: file, field, value, what was expected."""
     try:
         text = file.read_bytes()
     except OSError as error:
@@ -66,7 +66,7 @@ def read_settings(file: Path) -> Settings:
         return Settings.model_validate_json(text)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in one['loc']) or 'the file'}: {_short(one['input'])}: {one['msg']}"
+            f"{'.'.join(map(str, one['loc'])) or 'the file'}: {_short(one['input'])}: {one['msg']}"
             for one in error.errors(include_url=False)
         )
         raise SourceError(f"{file}: {problems}") from error
