@@ -90,7 +90,7 @@ impl IdentityForm {
         let literal = match path.strip_suffix('*') {
             None => path,
             Some("") => return Ok(Self(text.into())),
-            Some(front) if namespace_of(&format!("{front}x")).is_some() => {
+            Some(front) if namespace_of(path).is_some() && front.ends_with('/') => {
                 front.trim_end_matches('/')
             }
             Some(_) => return Err(error(text, EXPECTED, "`*` stands only for one whole part")),
