@@ -1,7 +1,7 @@
 """How far policyd has read, as counters that never go back, not even over a restart (design §8).
 
-A folder is read as a whole, so it has one counter, of kind `*`. A ceiling is written ahead of use: counters below
-it need no write, and a restart begins above it, whatever was handed out before.
+A folder is read as a whole, so it has one counter, of kind `*`. A ceiling is written ahead of use:
+counters below it need no write, and a restart begins above it, whatever was handed out before.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def pod_of(world: World, leaf: Leaf, trust_domain: str) -> Resource[object]:
 
 
 def _external_of(world: World, leaf: Leaf) -> Resource[object]:
-    """Return the one ExternalWorkload that declares the identity: nobody else has an SVID without a pod uid."""
+    """Return the one ExternalWorkload that declares the identity; nobody else lacks a pod uid."""
     declaring = [
         found
         for found in world.of_kind(*EXTERNAL)

@@ -1,7 +1,7 @@
 """One proxy's policy stream, from its Hello to its end (design §8).
 
-At most one assignment is unacknowledged at a time, and what is sent is made from the newest state at the moment
-of sending: a slow proxy costs one message, and never sees a state that is no longer true.
+At most one assignment is unacknowledged at a time, and each is made from the newest state: a slow proxy costs one
+message, and never sees a state that is no longer true.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Teller(Protocol):
     """What a session asks of the controller. All of it is about this very moment."""
 
     def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:
-        """Return what the caller's pod enforces; raises GRPCError where there is no such pod, or it is revoked."""
+        """Return what the caller's pod enforces; raises GRPCError where there is none, or it is revoked."""
 
     def standing(self) -> Standing:
         """Return epoch, basis and time."""
@@ -160,7 +160,7 @@ class Session:
                 continue
 
     async def _step(self) -> float:
-        """Say what is due; return the seconds until something can be due again: 0 or less where the proxy is late."""
+        """Say what is due; return the seconds until something can be due, 0 or less for a late proxy."""
         hello = self._hello
         if hello is None:
             raise AssertionError("_step is called after the Hello")

@@ -41,6 +41,7 @@ class Settings(_Strict):
     state_dir: Path
     status_socket: Path | None = None
     metrics_listen: Address | None = None
+    extra_cluster_networks: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -1,0 +1,175 @@
+"""From folders to what each pod is told: watch, compile, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+
+from policyd.compile.compiler import Compiler
+from policyd.compile.rows import READER_VERSION, Port, Protocol
+from policyd.compile.table import CompiledTable
+from policyd.distribute.basis import Counters
+from policyd.distribute.callers import pod_of, refuse_revoked
+from policyd.distribute.cluster_networks import absent, with_networks
+from policyd.distribute.discovery import Discovery
+from policyd.distribute.envelope import Hashes, Standing, Subject, sha256
+from policyd.distribute.facts import facts_of
+from policyd.distribute.merged import Merged
+from policyd.distribute.publish import Publisher
+from policyd.distribute.refusals import permission_denied
+from policyd.distribute.session import Contents
+from policyd.errors import PolicydError, SourceError
+from policyd.index.world import Change, World
+from policyd.model.finding import Finding
+from policyd.model.names import ObjectKey
+from policyd.resources.base import Resource
+from policyd.resources.workload import Pod
+from policyd.sources.events import Batch
+from policyd.sources.files import load
+from policyd.sources.folder import Folder
+from policyd_api.v1 import stream_pb2 as wire
+from servicekit.leaf import Leaf
+
+_PROTOCOLS = {
+    Protocol.UNKNOWN: "unknown",
+    Protocol.HTTP1: "HTTP/1",
+    Protocol.HTTP2: "HTTP/2",
+    Protocol.GRPC: "gRPC",
+    Protocol.OPAQUE: "opaque",
+    Protocol.TLS: "TLS",
+}
+
+
+class Controller:
+    """Owns the world and its tables, on one event loop; reading folders has threads of its own."""
+
+    def __init__(self, folders: tuple[Path, ...], trust_domain: str, networks: tuple[str, ...] = ()) -> None:
+        """Begin to watch. Raises SourceError where a folder can't be watched."""
+        self.trust_domain = trust_domain
+        self.publisher = Publisher()
+        self.findings: dict[str, tuple[Finding, ...]] = {}
+        self.broken: str | None = None
+        """Why the last change has no tables; nothing is told or confirmed meanwhile."""
+        self._folders = {str(path): Folder(path) for path in folders}
+        self._networks = networks
+        self._merged = Merged(len(folders))
+        self._compiler = Compiler(World(), trust_domain)
+        self._counters: Counters | None = None
+        self._discovery: Discovery | None = None
+
+    @property
+    def world(self) -> World:
+        return self._compiler.world
+
+    @property
+    def compiler(self) -> Compiler:
+        return self._compiler
+
+    def start(self, counters: Callable[[], Counters]) -> None:
+        """Read everything for the first time. Raises SourceError where a file is no YAML (semantics U6)."""
+        unreadable = [problem for folder in self._folders for problem in load([Path(folder)]).unreadable]
+        if unreadable:
+            raise SourceError("\n".join(problem.text for problem in unreadable))
+        changes: list[Change] = absent(self._networks)
+        for index, (name, folder) in enumerate(self._folders.items()):
+            batch = folder.start()
+            self.findings[name] = batch.findings
+            changes += with_networks(self._merged.take(index, batch), self._networks)
+        self._compiler.apply(changes)
+        self._counters = counters()
+
+    async def follow(self) -> None:
+        """Follow all folders until cancelled; ends with an error where one can't be followed any more."""
+        await asyncio.gather(
+            *(self._follow(index, name, folder) for index, (name, folder) in enumerate(self._folders.items()))
+        )
+
+    def close(self) -> None:
+        """End the watches."""
+        for folder in self._folders.values():
+            folder.close()
+
+    async def _follow(self, index: int, name: str, folder: Folder) -> None:
+        async for batch in folder.batches():
+            self._apply(index, name, batch)
+        raise SourceError(f"{name}: no longer watched")
+
+    def _apply(self, index: int, name: str, batch: Batch) -> None:
+        began = time.monotonic()
+        log = structlog.get_logger()
+        for finding in batch.findings:
+            if finding not in self.findings.get(name, ()):
+                log.warning("source_problem", finding=finding.text)
+        self.findings[name] = batch.findings
+        if not batch.events:
+            return
+        self._discovery = None
+        try:
+            changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self._networks))
+            self.broken = None
+        except PolicydError as error:
+            # FAIL-CLOSED: what is enforced stays, unconfirmed, and becomes stale where maxTableAge says so.
+            self.broken = str(error)
+            log.error("compile_failed", problem=self.broken)
+            return
+        if self._counters is not None:
+            self._counters.advance(name)
+        names = sorted(workload.text for workload in changed)
+        millis = round((time.monotonic() - began) * 1000, 1)
+        log.info("compiled", events=len(batch.events), workloads=names, millis=millis)
+        self.publisher.announce(batch)
+
+    def standing(self) -> Standing:
+        """Return epoch, basis and time as of now."""
+        rows = () if self._counters is None else self._counters.rows()
+        return Standing(self._compiler.cluster.rows.epoch, rows, now_millis())
+
+    def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:
+        """Return what the caller's pod is to enforce; raises GRPCError."""
+        if self.broken is not None:
+            raise GRPCError(Status.UNAVAILABLE, f"COMPILE_FAILED: {self.broken}")
+        if reader_version < READER_VERSION:
+            detail = f"READER_TOO_OLD: reads version {reader_version}, tables are of {READER_VERSION}"
+            raise GRPCError(Status.FAILED_PRECONDITION, detail)
+        refuse_revoked(self._compiler.cluster.rows.revoked, caller)
+        pod = pod_of(self.world, caller, self.trust_domain)
+        table = self._compiler.table_of_member(pod.key)
+        if table is None:
+            raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
+        workload = self.world.workloads.workload_of(pod.key).text
+        facts, discovery = self._facts(pod), self._services().of(services)
+        hashes = Hashes(
+            bytes.fromhex(table.version.removeprefix("sha256:")), sha256(facts), sha256(discovery)
+        )
+        subject = Subject(self.trust_domain, workload, caller.pod_uid or "")
+        return Contents(subject, hashes, table.snapshot, facts, discovery)
+
+    def _facts(self, member: Resource[object]) -> bytes:
+        if isinstance(member.spec, Pod):
+            return facts_of(self.world, member)
+        return wire.PodFacts(name=member.meta.name).SerializeToString(deterministic=True)
+
+    def _services(self) -> Discovery:
+        if self._discovery is None:
+            self._discovery = Discovery(self.world, self.trust_domain, self._protocol)
+        return self._discovery
+
+    def _protocol(self, member: ObjectKey, number: int) -> str:
+        table = self._compiler.table_of_member(member)
+        return "unknown" if table is None else _PROTOCOLS[port_of(table, number).protocol]
+
+
+def port_of(table: CompiledTable, number: int) -> Port:
+    """Return the row of a port, or that of all others."""
+    return next((port for port in table.workload.ports if port.number == number), table.workload.other)
+
+
+def now_millis() -> int:
+    """Return milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000

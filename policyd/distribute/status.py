@@ -1,0 +1,146 @@
+"""Who enforces what, for `policyctl status`, as JSON over a Unix socket of the operator's own.
+
+One line in, one line out: `{"ask": "status"}`, `{"ask": "table", "version": "sha256:…"}`, `{"ask": "facts", "uid": …}`.
+Nothing here changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from policyd.distribute.controller import Controller
+from policyd.distribute.pods import is_meshed
+from policyd.distribute.session import Session
+from policyd.index.workloads import POD
+from policyd.resources.base import Resource
+from policyd.resources.workload import Pod
+
+MOST_LINE_BYTES = 64 * 1024
+ANSWER_SECONDS = 5.0
+MOST_TABLES = 256
+"""How many former tables and pod facts are kept, so that a denial of a moment ago can be explained."""
+
+Answer = Mapping[str, object]
+
+
+class Told:
+    """The last tables and pod facts that were sent, by their hashes; the oldest go first."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+
+    def keep(self, version: bytes, content: bytes) -> None:
+        """Remember bytes under their SHA-256 (raw; for a snapshot by its version rule)."""
+        name = f"sha256:{version.hex()}"
+        self._kept[name] = content
+        self._kept.move_to_end(name)
+        while len(self._kept) > MOST_TABLES:
+            self._kept.popitem(last=False)
+
+    def find(self, version: str) -> bytes | None:
+        """Return what was kept under `sha256:…`."""
+        return self._kept.get(version)
+
+
+def status_of(controller: Controller) -> Answer:
+    """Return the whole picture: each proxy, each pod without one connected, what is wrong with the sources."""
+    sessions = [each for each in controller.publisher.listeners if isinstance(each, Session)]
+    standing = controller.standing()
+    connected = {session.pod_key for session in sessions}
+    return {
+        "trustDomain": controller.trust_domain,
+        "epoch": standing.epoch,
+        "basis": [{"source": source, "kind": kind, "revision": at} for source, kind, at in standing.basis],
+        "broken": controller.broken,
+        "stateHash": controller.world.state_hash,
+        "proxies": sorted(
+            (_proxy(controller, session) for session in sessions), key=lambda row: str(row["pod"])
+        ),
+        "notConnected": [name for uid, name in _meshed_pods(controller) if uid not in connected],
+        "findings": [found.text for findings in controller.findings.values() for found in findings],
+    }
+
+
+def _proxy(controller: Controller, session: Session) -> dict[str, object]:
+    key = controller.world.workloads.pod_by_uid(session.pod_key)
+    return {
+        "pod": f"{key.namespace}/{key.name}" if key else session.pod_key,
+        "workload": session.workload,
+        "identity": str(session.caller.identity),
+        "state": session.state,
+        "detail": session.detail,
+        "wanted": _text(session.wanted),
+        "enforced": _text(session.enforced),
+    }
+
+
+def _meshed_pods(controller: Controller) -> list[tuple[str, str]]:
+    return [
+        (found.meta.uid or "", f"{found.meta.namespace}/{found.meta.name}")
+        for found in controller.world.of_kind(*POD)
+        if isinstance(found, Resource) and isinstance(found.spec, Pod) and is_meshed(found.spec)
+    ]
+
+
+def _text(sha256: bytes) -> str | None:
+    return f"sha256:{sha256.hex()}" if sha256 else None
+
+
+class StatusSocket:
+    """Answers questions on a Unix socket (0600)."""
+
+    def __init__(self, path: Path, controller: Controller, told: Told) -> None:
+        self._path = path
+        self._asks: dict[str, Callable[[Mapping[str, object]], Answer]] = {
+            "status": lambda _question: status_of(controller),
+            "table": lambda question: _kept(told, str(question.get("version"))),
+        }
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Begin to listen. A socket that a dead process left behind is replaced."""
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=MOST_LINE_BYTES)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(json.dumps(self._answer(await reader.readline())).encode() + b"\n")
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            pass  # whoever asked is gone, or asked more than a line can hold
+        finally:
+            writer.close()
+
+    def _answer(self, line: bytes) -> Answer:
+        try:
+            question = json.loads(line)
+        except ValueError:
+            return {"error": "expected one line of JSON"}
+        ask = self._asks.get(str(question.get("ask"))) if isinstance(question, dict) else None
+        if ask is None:
+            return {"error": f"expected ask to be one of {', '.join(self._asks)}"}
+        return ask(question)
+
+
+def _kept(told: Told, version: str) -> Answer:
+    found = told.find(version)
+    if found is None:
+        return {"error": f"{version}: not among the last {MOST_TABLES}"}
+    return {"version": version, "content": base64.b64encode(found).decode()}
