@@ -46,7 +46,7 @@ class SnapshotError(EngineError):
     """Bytes that aren't a snapshot in canonical form, or rows that can't become one."""
 
 
-class RequestRefused(EngineError):
+class RequestRefused(EngineError):  # noqa: N818 - says what happened, as the engine does
     """The gate's refusal of a request head."""
 
     def __init__(self, rule: str, offset: int | None = None, field: str | None = None) -> None:

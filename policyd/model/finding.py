@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policyd.model.names import ObjectKey
-from policyd.model.origin import Origin
+from policyd.model.origin import NOWHERE, Origin
 
 Severity = Literal["error", "warning"]
 
@@ -15,7 +15,8 @@ Severity = Literal["error", "warning"]
 class Finding:
     """One thing to tell the author. `field` is a path's text, "" for the whole object.
 
-    `message` states the value and what was expected; `advice` says what to do, "" where the message says it all.
+    `message` states the value and what was expected; `advice` says what to do, "" where the message says it
+    all.
     """
 
     severity: Severity
@@ -23,7 +24,7 @@ class Finding:
     message: str
     key: ObjectKey | None = None
     field: str = ""
-    origin: Origin = Origin()
+    origin: Origin = NOWHERE
     advice: str = ""
 
     @property

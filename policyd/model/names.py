@@ -46,7 +46,10 @@ def is_namespace_name(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
-    """What an object is called. `group` is "" for the core group, `namespace` is "" for cluster-scoped kinds."""
+    """What an object is called.
+
+    `group` is "" for the core group, `namespace` is "" for cluster-scoped kinds.
+    """
 
     group: str
     kind: str
@@ -60,7 +63,7 @@ class ObjectKey:
         return "/".join(part for part in (kind.lower(), self.namespace, self.name) if part)
 
     def at(self, field: str) -> str:
-        """The origin a table carries: `group/kind/namespace/name:field.path`."""
+        """Return the origin a table carries: `group/kind/namespace/name:field.path`."""
         parts = (self.group or "core", self.kind, self.namespace, self.name)
         place = "/".join(part for part in parts if part)
         return f"{place}:{field}" if field else place
@@ -93,7 +96,8 @@ def parse_workload(text: str, namespace: str = "default") -> WorkloadName:
     if kind is None:
         kinds = ", ".join(_WORKLOAD_KINDS)
         raise ResourceError(
-            f"{text!r} names no workload: expected kind/namespace/name, kind/name or a pod's name; kinds: {kinds}"
+            f"{text!r} names no workload: expected kind/namespace/name, kind/name or a pod's name; "
+            f"kinds: {kinds}"
         )
     if not is_namespace_name(parts[1]) or not is_object_name(parts[2]):
         raise ResourceError(f"{text!r} names no workload: namespace and name are lower-case DNS names")

@@ -51,12 +51,15 @@ class Origin:
         return "" if self.generation is None else f"generation {self.generation}"
 
 
+NOWHERE = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """The place of one value in a file, and the places inside it.
 
-    `inside` is parallel to the value: by key for a mapping, by index for a sequence, None for a scalar. The place of
-    a mapping's entry is its key's; the place of a sequence's item is the item's.
+    `inside` is parallel to the value: by key for a mapping, by index for a sequence, None for a scalar. The
+    place of a mapping's entry is its key's; the place of a sequence's item is the item's.
     """
 
     line: int
@@ -64,7 +67,7 @@ class Mark:
     inside: Mapping[str, Mark] | Sequence[Mark] | None = None
 
     def child(self, part: str | int) -> Mark | None:
-        """The place of one entry or item; None where there is none."""
+        """Return the place of one entry or item; None where there is none."""
         if isinstance(part, str):
             return self.inside.get(part) if isinstance(self.inside, Mapping) else None
         if isinstance(self.inside, Sequence) and 0 <= part < len(self.inside):
@@ -79,7 +82,10 @@ class Positions:
     root: Mark | None = None
 
     def find(self, path: FieldPath | str) -> tuple[int, int] | None:
-        """(line, column) of a field, or of the nearest field around it that is there; None without positions."""
+        """(line, column) of a field, or of the nearest field around it that is there.
+
+        None without positions.
+        """
         if self.root is None:
             return None
         mark = self.root
@@ -89,3 +95,6 @@ class Positions:
                 break
             mark = inner
         return mark.line, mark.column
+
+
+NO_POSITIONS = Positions()

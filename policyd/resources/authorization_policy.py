@@ -34,7 +34,9 @@ class AuthorizationPolicySpec(Spec):
         kinds = [ref.type[1] for ref in self.required_authentication_refs]
         networks = kinds.count("NetworkAuthentication")
         if len(kinds) - networks > 1:
-            raise ValueError("expected at most one MeshTLSAuthentication or ServiceAccount in requiredAuthenticationRefs")
+            raise ValueError(
+                "expected at most one MeshTLSAuthentication or ServiceAccount in requiredAuthenticationRefs"
+            )
         if networks > 1:
             raise ValueError("expected at most one NetworkAuthentication in requiredAuthenticationRefs")
         return self

@@ -9,17 +9,17 @@ from typing import Generic, TypeVar
 
 from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey
-from policyd.model.origin import FieldPath, Origin, Positions, parse_path
+from policyd.model.origin import NO_POSITIONS, FieldPath, Origin, Positions, parse_path
 
 T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One manifest as plain values (dict, list, str, int, float, bool, None) with the places they were written at."""
+    """One manifest as plain values (dict, list, str, int, float, bool, None) and where they were written."""
 
     content: Mapping[str, object]
-    positions: Positions = Positions()
+    positions: Positions = NO_POSITIONS
     file: str | None = None
 
     def origin(self, path: FieldPath | str = (), generation: int | None = None) -> Origin:
@@ -83,8 +83,9 @@ class Resource(_Read, Generic[T_co]):
 class Unreadable(_Read):
     """An object of a known place that can't be read (semantics U1).
 
-    `salvage` holds, by the model's attribute name, those fields of `spec` that are valid by themselves; a field that
-    was not written is there with its default, a required one that is missing is not. `problems` say what is wrong.
+    `salvage` holds, by the model's attribute name, those fields of `spec` that are valid by themselves; a
+    field that was not written is there with its default, a required one that is missing is not. `problems`
+    say what is wrong.
     """
 
     problems: tuple[Finding, ...] = field(compare=False)

@@ -1,6 +1,7 @@
 """What only the engine can judge: regular expressions, identity forms, the normal form of paths.
 
-The engine is asked through a protocol, so that whoever reads resources can do it without the compiled extension.
+The engine is asked through a protocol, so that whoever reads resources can do it without the compiled
+extension.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from typing import Protocol
 
 
 class Checks(Protocol):
-    """The engine's judgement of a policy's values. Each raises an Exception whose text says what was expected."""
+    """The engine's judgement of a policy's values.
+
+    Each raises an Exception whose text says what was expected.
+    """
 
     def regex(self, pattern: str) -> None:
         """Semantics V7."""
@@ -18,11 +22,14 @@ class Checks(Protocol):
         """Semantics I1."""
 
     def path(self, path: str) -> str:
-        """The path in the gate's normal form; raises where it isn't in it (semantics V5)."""
+        """Return the path in the gate's normal form; raises where it isn't in it (semantics V5)."""
 
 
 class EngineChecks:
-    """The engine itself; imported when the first value is judged, because most commands' help needs no engine."""
+    """The engine itself.
+
+    Imported when the first value is judged, because most commands' help needs no engine.
+    """
 
     def regex(self, pattern: str) -> None:
         from policyd import engine  # noqa: PLC0415

@@ -33,45 +33,65 @@ _HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[
 
 
 def normal_header_name(value: object) -> object:
-    """A header's name in lower case; refuses what can't be one and what the proxy owns. Raises ValueError."""
+    """Return a header's name in lower case.
+
+    Refuses what can't be one and what the proxy owns. Raises ValueError.
+    """
     if not isinstance(value, str):
         return value
     if _TOKEN.fullmatch(value) is None:
         raise ValueError(f"{shown(value)} is no header name: expected letters, digits and `-`")
     name = value.lower()
     if name in RESERVED_HEADERS or name.startswith("x-policyd-"):
-        raise ValueError(f"{shown(value)} can't be read by a policy: the proxy removes it or has an item for it")
+        raise ValueError(
+            f"{shown(value)} can't be read by a policy: the proxy removes it or has an item for it"
+        )
     return name
 
 
 def normal_header_value(value: object) -> object:
-    """A header's value without the blanks around it (semantics V3). Raises ValueError for control characters."""
+    """Return a header's value without the blanks around it (semantics V3).
+
+    Raises ValueError for control characters.
+    """
     if not isinstance(value, str):
         return value
-    if any(ord(char) < 0x20 and char != "\t" or ord(char) == 0x7F for char in value):
+    if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in value):
         raise ValueError(f"{shown(value)} is no header value: expected no control characters")
     return value.strip(" \t")
 
 
 def normal_method(value: object) -> object:
     if isinstance(value, str) and _METHOD.fullmatch(value) is None:
-        raise ValueError(f"{shown(value)} is no method: expected upper case, at most 32 characters, such as GET")
+        raise ValueError(
+            f"{shown(value)} is no method: expected upper case, at most 32 characters, such as GET"
+        )
     return value
 
 
 def normal_host(value: object) -> object:
-    """A host in the normal form of an authority without port; `*.` in front stands for one or more labels (V6)."""
+    """Return a host in the normal form of an authority without port.
+
+    `*.` in front stands for one or more labels (V6).
+    """
     if not isinstance(value, str):
         return value
     host = value.lower().removesuffix(".")
     labels = host.removeprefix("*.").split(".")
-    if len(host) > 253 or _HOST.fullmatch(host) is None or labels[-1].isdigit() or any(len(x) > 63 for x in labels):
-        raise ValueError(f"{shown(value)} is no host: expected a DNS name without port, such as web.example or *.example")
+    if (
+        len(host) > 253
+        or _HOST.fullmatch(host) is None
+        or labels[-1].isdigit()
+        or any(len(x) > 63 for x in labels)
+    ):
+        raise ValueError(
+            f"{shown(value)} is no host: expected a DNS name without port, such as web.example or *.example"
+        )
     return host
 
 
 def normal_path(value: object, info: ValidationInfo) -> object:
-    """A path in the gate's normal form; unreadable where it isn't written so (semantics V5)."""
+    """Return a path in the gate's normal form; unreadable where it isn't written so (semantics V5)."""
     if not isinstance(value, str):
         return value
     try:
@@ -113,7 +133,7 @@ class _Test(Spec):
 
 
 def to_written(attribute: str) -> str:
-    """The name in a manifest of an attribute of a test."""
+    """Return the name in a manifest of an attribute of a test."""
     return {"in_": "in", "not_in": "notIn"}.get(attribute, attribute)
 
 
@@ -194,7 +214,9 @@ class WhenItem(Spec):
     def _one_subject(self) -> Self:
         if len(self.model_fields_set) != 1:
             subjects = ", ".join(type(self).model_fields)
-            raise ValueError(f"{len(self.model_fields_set)} subjects given: expected exactly one of {subjects}")
+            raise ValueError(
+                f"{len(self.model_fields_set)} subjects given: expected exactly one of {subjects}"
+            )
         return self
 
     @property

@@ -46,27 +46,29 @@ class Draft:
         """Whether an error was found so far."""
         return any(finding.severity == "error" for finding in self.findings)
 
-    def add(self, code: str, path: FieldPath, message: str, severity: Severity = "error", advice: str = "") -> None:
+    def add(
+        self, code: str, path: FieldPath, message: str, severity: Severity = "error", advice: str = ""
+    ) -> None:
         """Note what is wrong with a field."""
         origin = self.document.origin(path, self.meta.generation)
         self.findings.append(Finding(severity, code, message, self.key, path_text(path), origin, advice))
 
     def mapping(self, value: object, path: FieldPath) -> Mapping[str, object] | None:
-        """The value as a mapping; notes it and gives None where it is none."""
+        """Return the value as a mapping; notes it and gives None where it is none."""
         if isinstance(value, Mapping):
             return value
         self.add("wrong-type", path, f"{shown(value)}: expected a mapping")
         return None
 
     def sequence(self, value: object, path: FieldPath) -> list[object] | None:
-        """The value as a list; notes it and gives None where it is none."""
+        """Return the value as a list; notes it and gives None where it is none."""
         if isinstance(value, list):
             return value
         self.add("wrong-type", path, f"{shown(value)}: expected a list")
         return None
 
     def validate(self, model: type[S], written: object, path: FieldPath) -> S | None:
-        """The value as a model; notes all that is wrong with it and gives None where anything is."""
+        """Return the value as a model; notes all that is wrong with it and gives None where anything is."""
         empty = list(nulls(written, path))
         for place in empty:
             self.add("empty-value", place, "nothing written: expected a value, or the field to be absent")
@@ -81,16 +83,18 @@ class Draft:
         return None if empty else read
 
     def resource(self, spec: T) -> Resource[T]:
-        """The object as it was read."""
+        """Return the object as it was read."""
         return Resource(self.key, self.version, self.meta, self.document, spec, tuple(self.findings))
 
     def unreadable(self, salvage: Mapping[str, object] | None = None) -> Unreadable:
-        """The object with what could be read of it."""
-        return Unreadable(self.key, self.version, self.meta, self.document, tuple(self.findings), dict(salvage or {}))
+        """Return the object with what could be read of it."""
+        return Unreadable(
+            self.key, self.version, self.meta, self.document, tuple(self.findings), dict(salvage or {})
+        )
 
 
 def nulls(value: object, path: FieldPath) -> Iterable[FieldPath]:
-    """Where nothing is written though there is a field: `networks:` must not pass for a field left out (I7)."""
+    """Find where a field has nothing written: `networks:` must not pass for a field left out (I7)."""
     if value is None:
         yield path
     elif isinstance(value, Mapping):

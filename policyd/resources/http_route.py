@@ -33,7 +33,10 @@ class PathMatch(Spec):
     @model_validator(mode="before")
     @classmethod
     def _normal(cls, written: object, info: ValidationInfo) -> object:
-        """The value in the form that its type has; what isn't one is left to the fields' own checks."""
+        """Return the value in the form that its type has.
+
+        What isn't one is left to the fields' own checks.
+        """
         if not isinstance(written, dict) or not isinstance(written.get("value"), str):
             return written
         value, kind = written["value"], written.get("type", "PathPrefix")

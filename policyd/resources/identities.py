@@ -15,15 +15,16 @@ _INFIX = ".serviceaccount.identity."
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _ACCOUNT_ID = re.compile(r"spiffe://([^/]+)/ns/([^/*]+)/sa/([^/*]+)")
 _EXPECTED = (
-    "expected a SPIFFE ID such as spiffe://cluster.local/ns/books/sa/web, spiffe://cluster.local/ns/books/sa/*, "
-    "spiffe://cluster.local/*, `*`, or Linkerd's web.books.serviceaccount.identity.linkerd.cluster.local"
+    "expected a SPIFFE ID such as spiffe://cluster.local/ns/books/sa/web, "
+    "spiffe://cluster.local/ns/books/sa/*, spiffe://cluster.local/*, `*`, "
+    "or Linkerd's web.books.serviceaccount.identity.linkerd.cluster.local"
 )
 
 
 def from_dns_name(name: str) -> str:
-    """Linkerd's `<sa>.<ns>.serviceaccount.identity.<cp-ns>.<td>` (`*` for the account) as a SPIFFE ID form (I3).
+    """Read Linkerd's `<sa>.<ns>.serviceaccount.identity.<cp-ns>.<td>` as the SPIFFE ID form it means (I3).
 
-    Raises ValueError for any other name.
+    `*` may stand for the account. Raises ValueError for any other name.
     """
     account_and_namespace, infix, rest = name.partition(_INFIX)
     account, _, namespace = account_and_namespace.rpartition(".")

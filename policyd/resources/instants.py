@@ -13,7 +13,7 @@ _LONGEST = timedelta(days=36_500)
 
 
 def read_instant(value: object) -> datetime:
-    """An RFC 3339 instant as an aware datetime in UTC, to the microsecond. Raises ValueError."""
+    """Return an RFC 3339 instant as an aware datetime in UTC, to the microsecond. Raises ValueError."""
     if isinstance(value, datetime):
         return value.astimezone(UTC)
     wrong = f"{value!r:.60} is no instant: expected RFC 3339, for example 2026-11-21T12:00:00Z"
@@ -30,7 +30,10 @@ def read_instant(value: object) -> datetime:
 
 
 def read_duration(value: object) -> timedelta:
-    """A Go duration of hours, minutes, seconds and milliseconds in this order: `1h30m`. Raises ValueError."""
+    """Return a Go duration of hours, minutes, seconds and milliseconds in this order: `1h30m`.
+
+    Raises ValueError.
+    """
     found = _DURATION.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= 32 else None
     wrong = f"{value!r:.60} is no duration: expected for example 12h, 30m or 1h30m"
     if found is None:

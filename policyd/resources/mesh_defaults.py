@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Literal, Self
 
@@ -19,7 +19,9 @@ OPAQUE_PORTS = (25, 587, 3306, 4444, 5432, 6379, 9300, 11211)
 Uid = Annotated[str, Field(min_length=1, max_length=64)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 Duration = Annotated[
-    timedelta, BeforeValidator(read_duration, json_schema_input_type=str), Field(json_schema_extra={"maxLength": 32})
+    timedelta,
+    BeforeValidator(read_duration, json_schema_input_type=str),
+    Field(json_schema_extra={"maxLength": 32}),
 ]
 DEFAULT_NAME = "default"
 """The only name that counts."""
@@ -27,8 +29,10 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class UnreadableItem:
-    """An item of `deny` or `require` that can't be read. `name` and `mode` where these could be read alone; a list
-    that is no list at all is one item with index None."""
+    """An item of `deny` or `require` that can't be read; a list that is no list is one, with index None.
+
+    `name` and `mode` are there where these could be read alone.
+    """
 
     index: int | None
     name: str | None = None
@@ -62,7 +66,10 @@ class DenyItem(_Item):
     """Refuses what matches, in the whole mesh."""
 
     without_identity: Literal["Refuse", "Ignore"] | None = None
-    """Whether peers without identity are refused too; must be said where there are identities (semantics A3)."""
+    """Whether peers without identity are refused too.
+
+    Must be said where there are identities (semantics A3).
+    """
 
     @model_validator(mode="after")
     def _says_what_of_peers_without_identity(self) -> Self:
@@ -138,7 +145,9 @@ class MeshDefaultsSpec(Spec):
         Items[Annotated[str, Field(min_length=1, max_length=317)]], Field(max_length=64)
     ] = ()
     """Labels of Namespaces that a namespaceSelector may read."""
-    opaque_ports: Annotated[Items[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=256)] = OPAQUE_PORTS
+    opaque_ports: Annotated[Items[Annotated[int, Field(ge=1, le=65535)]], Field(max_length=256)] = (
+        OPAQUE_PORTS
+    )
     """Ports on which nothing is read, where no Server or annotation says otherwise."""
     deny: Annotated[Items[DenyItem], Field(max_length=1000)] = ()
     """Refusals for the whole mesh."""
@@ -165,7 +174,7 @@ class MeshDefaults:
     `unreadable_fields` names the fields of `fields` (attribute names) that are not what somebody wrote.
     """
 
-    fields: MeshDefaultsSpec = MeshDefaultsSpec()
+    fields: MeshDefaultsSpec = field(default_factory=MeshDefaultsSpec)
     deny: tuple[DenyItem | UnreadableItem, ...] = ()
     require: tuple[RequireItem | UnreadableItem, ...] = ()
     unreadable_fields: frozenset[str] = frozenset()

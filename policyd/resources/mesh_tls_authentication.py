@@ -41,9 +41,15 @@ class MeshTLSAuthenticationSpec(Spec):
 
     @model_validator(mode="after")
     def _names_somebody(self, info: ValidationInfo) -> Self:
-        given = [self.identities is not None, self.identity_refs is not None, self.namespace_selector is not None]
+        given = [
+            self.identities is not None,
+            self.identity_refs is not None,
+            self.namespace_selector is not None,
+        ]
         if not any(given):
             raise ValueError("expected at least one of identities, identityRefs and namespaceSelector")
         if sum(given) > 1 and reading(info).group != POLICYD:
-            raise ValueError(f"expected one of identities and identityRefs, not both (only {POLICYD} takes both)")
+            raise ValueError(
+                f"expected one of identities and identityRefs, not both (only {POLICYD} takes both)"
+            )
         return self

@@ -21,7 +21,7 @@ DEFAULT_NAMESPACE = "default"
 
 
 def read_meta(document: Document, namespaced: bool) -> tuple[Meta, Problems]:
-    """The metadata, with a stand-in for each part that can't be read, and what is wrong with it."""
+    """Return the metadata, with a stand-in for each part that can't be read, and what is wrong with it."""
     problems: Problems = []
     written = document.content.get("metadata")
     if not isinstance(written, Mapping):
@@ -42,7 +42,10 @@ def read_meta(document: Document, namespaced: bool) -> tuple[Meta, Problems]:
 
 
 def _name(document: Document, written: Mapping[str, object], problems: Problems) -> str:
-    """The object's name. One without a name must still be told from others: it may be an unreadable Deny."""
+    """Return the object's name.
+
+    One without a name must still be told from others: it may be an unreadable Deny.
+    """
     name = written.get("name")
     if isinstance(name, str) and is_object_name(name):
         return name
@@ -72,7 +75,9 @@ def _texts(written: Mapping[str, object], field: str, problems: Problems) -> dic
         return {}
     for key, value in values.items():
         if not isinstance(value, str):
-            problems.append((("metadata", field, key), f"{shown(value)}: expected text, in quotes if need be"))
+            problems.append(
+                (("metadata", field, key), f"{shown(value)}: expected text, in quotes if need be")
+            )
     return {key: value for key, value in values.items() if isinstance(value, str)}
 
 

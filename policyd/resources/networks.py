@@ -13,7 +13,7 @@ _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def normal_address(text: str) -> IPv4Address | IPv6Address:
-    """An address, IPv4-mapped IPv6 as IPv4. Raises ValueError for anything else, scoped IPv6 too."""
+    """Return an address, IPv4-mapped IPv6 as IPv4. Raises ValueError for anything else, scoped IPv6 too."""
     if "%" in text:
         raise ValueError(f"{shown(text)} has a scope: expected an address without `%`")
     try:
@@ -25,7 +25,10 @@ def normal_address(text: str) -> IPv4Address | IPv6Address:
 
 
 def normal_network(value: object) -> str:
-    """A CIDR, or an address alone, as `address/length`; IPv4-mapped IPv6 as IPv4 (semantics W5). Raises ValueError."""
+    """Return a CIDR, or an address alone, as `address/length`.
+
+    IPv4-mapped IPv6 as IPv4 (semantics W5). Raises ValueError.
+    """
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is no network: expected text such as 10.0.0.0/8 or 10.0.0.7")
     address, slash, length = value.partition("/")
@@ -37,9 +40,13 @@ def normal_network(value: object) -> str:
     try:
         network = ip_network(value, strict=False)
     except ValueError:
-        raise ValueError(f"{shown(value)} is no network: expected a CIDR such as 10.0.0.0/8 or fd00::/8") from None
+        raise ValueError(
+            f"{shown(value)} is no network: expected a CIDR such as 10.0.0.0/8 or fd00::/8"
+        ) from None
     if network.network_address != ip_address(address):
-        raise ValueError(f"{shown(value)} has bits set behind its length: expected {network}, or {address} alone")
+        raise ValueError(
+            f"{shown(value)} has bits set behind its length: expected {network}, or {address} alone"
+        )
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         return str(IPv4Network((int(network.network_address) & 0xFFFF_FFFF, network.prefixlen - 96)))
     return str(network)
@@ -66,7 +73,9 @@ class Network(Spec):
             inside = (
                 part.subnet_of(whole)
                 if isinstance(part, IPv4Network) and isinstance(whole, IPv4Network)
-                else isinstance(part, IPv6Network) and isinstance(whole, IPv6Network) and part.subnet_of(whole)
+                else isinstance(part, IPv6Network)
+                and isinstance(whole, IPv6Network)
+                and part.subnet_of(whole)
             )
             if not inside:
                 raise ValueError(f"except {text} does not lie inside {self.cidr}")

@@ -42,23 +42,29 @@ def explain(error: ValidationError, model: type[BaseModel], written: object) -> 
 
 
 def _problem(details: ErrorDetails, path: FieldPath, model: type[BaseModel], written: object) -> Problem:
-    kind, context = details["type"], details.get("ctx", {})
-    value = "the whole" if details["input"] is written else shown(details["input"])
+    kind = details["type"]
     if kind == "extra_forbidden":
         return _unknown_field(path, model)
     if kind == "missing":
         return Problem(path, "missing-field", "missing: expected a value")
     if kind == "value_error":
-        return Problem(path, "bad-value", str(context["error"]))
-    if kind == "literal_error":
-        return Problem(path, "bad-value", f"{value}: expected one of {context['expected']}")
-    if kind in {"too_short", "too_long"}:
-        bound = f"at least {context['min_length']}" if kind == "too_short" else f"at most {context['max_length']}"
-        return Problem(path, "bad-value", f"{context['actual_length']} items: expected {bound}")
+        return Problem(path, "bad-value", str(details["ctx"]["error"]))
+    value = "this" if details["input"] is written else shown(details["input"])
     if kind in _WORDS:
         return Problem(path, "wrong-type", f"{value}: {_WORDS[kind]}")
-    message = details["msg"]
-    return Problem(path, "bad-value", f"{value}: {message[0].lower()}{message[1:]}")
+    return Problem(path, "bad-value", f"{value}: {_expected(details)}")
+
+
+def _expected(details: ErrorDetails) -> str:
+    """Tell what was expected, of errors about a value's range."""
+    context, message = details.get("ctx", {}), details["msg"]
+    bounds = {
+        "literal_error": "expected one of {expected}",
+        "too_short": "expected at least {min_length} items",
+        "too_long": "expected at most {max_length} items",
+    }
+    words = bounds.get(details["type"])
+    return words.format(**context) if words else f"{message[0].lower()}{message[1:]}"
 
 
 def _unknown_field(path: FieldPath, model: type[BaseModel]) -> Problem:
@@ -73,7 +79,7 @@ def _unknown_field(path: FieldPath, model: type[BaseModel]) -> Problem:
 
 
 def _model_at(model: type[BaseModel], path: FieldPath) -> type[BaseModel] | None:
-    """The model of the value at a path inside a model's value."""
+    """Return the model of the value at a path inside a model's value."""
     current: type[BaseModel] | None = model
     for part in path:
         if isinstance(part, int) or current is None:

@@ -29,7 +29,7 @@ def type_of(document: Document) -> tuple[str, str, str] | None:
 
 
 def not_a_manifest(document: Document) -> Finding | None:
-    """What is wrong with a document that says no apiVersion and kind: it might have been meant to be a policy."""
+    """Tell what is wrong with a document without apiVersion and kind: it may be meant to be a policy."""
     if type_of(document) is not None:
         return None
     message = "no apiVersion and kind: expected a Kubernetes manifest"
@@ -37,7 +37,10 @@ def not_a_manifest(document: Document) -> Finding | None:
 
 
 def read(document: Document, checks: Checks = ENGINE) -> Resource[Any] | Unreadable | None:
-    """The object that a document holds; None for a kind that is none of our business (and for a PolicyTest)."""
+    """Return the object that a document holds.
+
+    None for a kind that is none of our business (and for a PolicyTest).
+    """
     named = type_of(document)
     if named is None:
         return None

@@ -24,21 +24,28 @@ Item = TypeVar("Item", DenyItem, RequireItem)
 
 MOST_ITEMS = 1000
 _BY_ITEM = frozenset({"deny", "require", "revoked"})
-_CLOSED = {"default_access": "deny", "max_default": "deny"}
+_CLOSED: dict[str, Any] = {"default_access": "deny", "max_default": "deny"}
 """What stands for a field that can't be read, where that is not its default."""
 
 
 def read_mesh_defaults(draft: Draft) -> Resource[MeshDefaults]:
     """Read a MeshDefaults; there is no such thing as an unreadable one."""
     if draft.key.name != DEFAULT_NAME:
-        draft.add("no-effect", ("metadata", "name"), f"{shown(draft.key.name)}: only {DEFAULT_NAME!r} counts", "warning")
+        draft.add(
+            "no-effect",
+            ("metadata", "name"),
+            f"{shown(draft.key.name)}: only {DEFAULT_NAME!r} counts",
+            "warning",
+        )
     if draft.spec is None and "spec" not in draft.document.content:
         return draft.resource(MeshDefaults())
     written = draft.mapping(draft.spec, ("spec",))
     if written is None:
         fields = MeshDefaultsSpec.model_construct(**_CLOSED)
         nobody_knows = (UnreadableItem(None),)
-        return draft.resource(MeshDefaults(fields, nobody_knows, (), frozenset(MeshDefaultsSpec.model_fields)))
+        return draft.resource(
+            MeshDefaults(fields, nobody_knows, (), frozenset(MeshDefaultsSpec.model_fields))
+        )
     return draft.resource(_read_fields(draft, written))
 
 
@@ -62,7 +69,10 @@ def _read_fields(draft: Draft, written: Mapping[str, object]) -> MeshDefaults:
 def _items(
     draft: Draft, model: type[Item], written: Mapping[str, object], field: str
 ) -> tuple[Item | UnreadableItem, ...]:
-    """The items of `deny` or `require`. A list that is none, or too long, is one item that can't be read."""
+    """Return the items of `deny` or `require`.
+
+    A list that is none, or too long, is one item that can't be read.
+    """
     path: FieldPath = ("spec", field)
     items = draft.sequence(written[field], path) if field in written else []
     if items is not None and len(items) > MOST_ITEMS:
@@ -87,7 +97,7 @@ def _item(draft: Draft, model: type[Item], written: object, path: FieldPath) -> 
 
 
 def _revocations(draft: Draft, written: Mapping[str, object]) -> tuple[Revoked, ...]:
-    """The revocations that can be read: one that can't must not bring the others back."""
+    """Return the revocations that can be read: one that can't must not bring the others back."""
     path: FieldPath = ("spec", "revoked")
     items = draft.sequence(written["revoked"], path) if "revoked" in written else []
     read = [draft.validate(Revoked, item, (*path, index)) for index, item in enumerate(items or [])]

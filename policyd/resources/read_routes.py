@@ -1,4 +1,4 @@
-"""Reading routes part by part: what can't be read of one must be known as exactly as what can (semantics U5, R5)."""
+"""Reading routes part by part: what can't be read must be known as exactly as what can (semantics U5, R5)."""
 
 from __future__ import annotations
 
@@ -48,33 +48,40 @@ class RouteReader(Generic[M]):
     def __init__(self, draft: Draft, kind: Literal["HTTPRoute", "GRPCRoute"], match: type[M]) -> None:
         self._draft = draft
         self._kind = kind
-        self._match = match
+        self._match: type[M] = match
         self._lenient = draft.key.group == GATEWAY
         self._readable = True
         self._match_unreadable = False
         self._parents_unreadable = False
 
     def build(self) -> Resource[RouteSpec[M]]:
-        """The route, readable or not; its problems are the findings."""
+        """Return the route, readable or not; its problems are the findings."""
         written = self._draft.mapping(self._draft.spec, ("spec",))
         if written is None:
             return self._draft.resource(RouteSpec(self._kind, (), (), (), False, True, True))
-        self._refuse_unknown(written, ("spec",), SPEC_FIELDS | ({"useDefaultGateways"} if self._lenient else set()))
+        self._refuse_unknown(
+            written, ("spec",), SPEC_FIELDS | ({"useDefaultGateways"} if self._lenient else set())
+        )
         parents = self._parents(written)
         hosts = self._hosts(written)
         rules = self._rules(written)
         flags = (self._readable, self._match_unreadable, self._parents_unreadable)
         return self._draft.resource(RouteSpec(self._kind, parents, hosts, rules, *flags))
 
-    def _refuse_unknown(self, written: Mapping[str, object], path: FieldPath, known: frozenset[str] | set[str]) -> None:
-        """On Gateway API's routes an unknown field outside of matches and filters is told of, no more (U1)."""
+    def _refuse_unknown(
+        self, written: Mapping[str, object], path: FieldPath, known: frozenset[str] | set[str]
+    ) -> None:
+        """Outside of matches and filters of Gateway API's routes unknown fields are told of, no more (U1)."""
         for name in written.keys() - known:
             expected = f"unknown field {shown(name)}: expected one of {', '.join(sorted(known))}"
             self._draft.add("unknown-field", (*path, name), expected, "warning" if self._lenient else "error")
             self._readable &= self._lenient
 
     def _items(self, written: Mapping[str, object], path: FieldPath, most: int) -> list[object] | None:
-        """The list at the last part of a path; None where it is no list or too long, [] where it is absent."""
+        """Return the list at the last part of a path.
+
+        None where it is no list or too long, [] where it is absent.
+        """
         name = str(path[-1])
         if name not in written:
             return []
@@ -86,7 +93,7 @@ class RouteReader(Generic[M]):
         return items
 
     def _part(self, model: type[Spec], written: object, path: FieldPath) -> Any:
-        """A part outside of matches and filters."""
+        """Return a part outside of matches and filters."""
         if self._lenient and isinstance(written, Mapping):
             known = {info.alias or name for name, info in model.model_fields.items()}
             self._refuse_unknown(written, path, known)
@@ -151,7 +158,9 @@ class RouteReader(Generic[M]):
         matches, broken = self._matches(written, (*path, "matches"))
         return RouteRule(index, matches, broken, backends)
 
-    def _matches(self, written: Mapping[str, object], path: FieldPath) -> tuple[tuple[M, ...], tuple[int, ...]]:
+    def _matches(
+        self, written: Mapping[str, object], path: FieldPath
+    ) -> tuple[tuple[M, ...], tuple[int, ...]]:
         items = self._items(written, path, MOST_MATCHES)
         if items is None:
             self._match_unreadable = True
@@ -168,7 +177,9 @@ class RouteReader(Generic[M]):
             if kind not in IMPLEMENTED_FILTERS:
                 done = ", ".join(sorted(IMPLEMENTED_FILTERS)) or "none yet"
                 self._draft.add(
-                    "unsupported-filter", (*path, index), f"filter {shown(kind)} is not implemented (only: {done})"
+                    "unsupported-filter",
+                    (*path, index),
+                    f"filter {shown(kind)} is not implemented (only: {done})",
                 )
                 self._readable = False
 
@@ -177,10 +188,11 @@ class RouteReader(Generic[M]):
         backends: list[BackendRef] = []
         for index, item in enumerate(items or []):
             place: FieldPath = (*path, "backendRefs", index)
+            inner = item
             if isinstance(item, Mapping):
                 self._filters(item, (*place, "filters"))
-                item = {name: value for name, value in item.items() if name != "filters"}
-            read = self._part(BackendRef, item, place)
+                inner = {name: value for name, value in item.items() if name != "filters"}
+            read = self._part(BackendRef, inner, place)
             if read is not None:
                 backends.append(read)
         return tuple(backends)

@@ -15,7 +15,7 @@ Reader = Callable[[Draft], Resource[Any] | Unreadable]
 
 
 def strict(model: type[Spec]) -> Reader:
-    """A reader of a kind that is readable as a whole or not at all (semantics U1)."""
+    """Return a reader of a kind that is readable as a whole or not at all (semantics U1)."""
 
     def read(draft: Draft) -> Resource[Any] | Unreadable:
         return _strict(draft, model, draft.spec)
@@ -24,7 +24,7 @@ def strict(model: type[Spec]) -> Reader:
 
 
 def external_workload(model: type[Spec]) -> Reader:
-    """A reader of ExternalWorkload, whose v1alpha1 spells `meshTLS` otherwise."""
+    """Return a reader of ExternalWorkload, whose v1alpha1 spells `meshTLS` otherwise."""
 
     def read(draft: Draft) -> Resource[Any] | Unreadable:
         written = draft.spec
@@ -36,7 +36,7 @@ def external_workload(model: type[Spec]) -> Reader:
 
 
 def not_enforced(model: type[Spec]) -> Reader:
-    """A reader of a kind that is known and has no effect yet."""
+    """Return a reader of a kind that is known and has no effect yet."""
 
     def read(draft: Draft) -> Resource[Any] | Unreadable:
         draft.add("not-enforced", ("kind",), f"{draft.key.kind} is known but not enforced", "warning")
@@ -46,10 +46,14 @@ def not_enforced(model: type[Spec]) -> Reader:
 
 
 def not_built(model: type[Spec]) -> Reader:
-    """A reader of RegoPolicy: until Rego is built each is an unreadable Deny (semantics U1)."""
+    """Return a reader of RegoPolicy: until Rego is built each is an unreadable Deny (semantics U1)."""
 
     def read(draft: Draft) -> Unreadable:
-        draft.add("not-supported", ("kind",), f"{draft.key.kind} can't be evaluated yet: it refuses all of its target")
+        draft.add(
+            "not-supported",
+            ("kind",),
+            f"{draft.key.kind} can't be evaluated yet: it refuses all of its target",
+        )
         if draft.spec is not None:
             draft.validate(model, draft.spec, ("spec",))
         return draft.unreadable(salvage(model, draft.spec, draft.reading))

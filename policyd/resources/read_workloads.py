@@ -34,7 +34,7 @@ class _Broken(Exception):  # noqa: N818
 
 
 def _convert(draft: Draft, kind: Any, written: object, path: FieldPath) -> Any:
-    """The value as a struct. Nothing written counts as a field left out, as the API server has it."""
+    """Return the value as a struct. Nothing written counts as a field left out, as the API server has it."""
     try:
         return msgspec.convert(without_nulls(written), kind)
     except msgspec.ValidationError as error:
@@ -47,7 +47,7 @@ def _convert(draft: Draft, kind: Any, written: object, path: FieldPath) -> Any:
 
 
 def without_nulls(value: object) -> object:
-    """The value less the fields in which nothing is written."""
+    """Return the value less the fields in which nothing is written."""
     if isinstance(value, Mapping):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -64,7 +64,7 @@ def _read(draft: Draft, make: Callable[[], T]) -> Resource[T] | Unreadable:
 
 
 def _inside(value: object, *path: str) -> object:
-    """The value at a path; an empty mapping where something is missing on the way."""
+    """Return the value at a path; an empty mapping where something is missing on the way."""
     for part in path:
         value = value.get(part) if isinstance(value, Mapping) else value
         if value is None:
@@ -75,7 +75,8 @@ def _inside(value: object, *path: str) -> object:
 def _owners(draft: Draft) -> tuple[OwnerReference, ...]:
     path = ("metadata", "ownerReferences")
     written = _inside(draft.document.content, *path)
-    return _convert(draft, tuple[OwnerReference, ...], written or [], path)
+    owners: tuple[OwnerReference, ...] = _convert(draft, tuple[OwnerReference, ...], written or [], path)
+    return owners
 
 
 def read_pod(draft: Draft) -> Resource[Pod] | Unreadable:
@@ -106,7 +107,7 @@ def read_pod_owner(draft: Draft) -> Resource[PodOwner] | Unreadable:
 
 
 def struct_reader(kind: type[T], *path: str) -> Reader:
-    """A reader of an object whose struct lies at a path."""
+    """Return a reader of an object whose struct lies at a path."""
 
     def read(draft: Draft) -> Resource[T] | Unreadable:
         return _read(draft, lambda: _convert(draft, kind, _inside(draft.document.content, *path), path))

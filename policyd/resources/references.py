@@ -17,7 +17,10 @@ Kinds = frozenset[tuple[str, str]]
 
 
 def canonical(group: str, kind: str, allowed: Kinds) -> tuple[str, str] | None:
-    """The allowed pair that a reference means; like Linkerd, without regard to case and with `core` for ""."""
+    """Return the allowed pair that a reference means.
+
+    Like Linkerd, without regard to case and with `core` for "".
+    """
     group = CORE if group.lower() == "core" else group.lower()
     pairs = (pair for pair in allowed if pair[0] == group and pair[1].lower() == kind.lower())
     return next(pairs, None)
@@ -72,7 +75,7 @@ class TargetRef(_Reference):
         return self
 
     def key(self, namespace: str) -> ObjectKey:
-        """The object meant by a policy in `namespace`."""
+        """Return the object meant by a policy in `namespace`."""
         group, kind = self.type
         return ObjectKey(group, kind, "" if kind == "Namespace" else namespace, self.name)
 
@@ -82,7 +85,7 @@ class _NamespacedReference(_Reference):
     """The namespace of what is referred to; by default that of whoever refers."""
 
     def key(self, namespace: str) -> ObjectKey:
-        """The object meant by whoever refers to it from `namespace`."""
+        """Return the object meant by whoever refers to it from `namespace`."""
         group, kind = self.type
         return ObjectKey(group, kind, "" if kind == "Namespace" else self.namespace or namespace, self.name)
 

@@ -55,11 +55,15 @@ def _policy_kinds() -> Iterable[Kind]:
     yield Kind(POLICYD, "MeshDefaults", _ALPHA, read_mesh_defaults, namespaced=False)
     yield Kind(POLICYD, "RegoPolicy", _ALPHA, not_built(RegoPolicySpec))
     yield Kind(POLICYD, "JWTAuthentication", _ALPHA, reserved)
-    yield Kind(LINKERD_POLICY, "ServerAuthorization", ("v1beta1", "v1alpha1"), strict(ServerAuthorizationSpec))
+    yield Kind(
+        LINKERD_POLICY, "ServerAuthorization", ("v1beta1", "v1alpha1"), strict(ServerAuthorizationSpec)
+    )
     yield Kind(LINKERD_POLICY, "HTTPRoute", _LINKERD_SERVER, read_http_route)
     yield Kind(LINKERD_POLICY, "HTTPLocalRateLimitPolicy", _ALPHA, not_enforced(HTTPLocalRateLimitPolicySpec))
     yield Kind(LINKERD_POLICY, "EgressNetwork", _ALPHA, not_enforced(EgressNetworkSpec))
-    yield Kind(LINKERD_WORKLOAD, "ExternalWorkload", ("v1beta1", "v1alpha1"), external_workload(ExternalWorkloadSpec))
+    yield Kind(
+        LINKERD_WORKLOAD, "ExternalWorkload", ("v1beta1", "v1alpha1"), external_workload(ExternalWorkloadSpec)
+    )
     yield Kind(GATEWAY, "HTTPRoute", _GATEWAY, read_http_route)
     yield Kind(GATEWAY, "GRPCRoute", _GATEWAY, read_grpc_route)
     yield Kind(GATEWAY, "ReferenceGrant", _GATEWAY, strict(ReferenceGrantSpec))

@@ -1,4 +1,7 @@
-"""RegoPolicy: a Rego module attached to a target. Until Rego is built each is an unreadable Deny (semantics U1)."""
+"""RegoPolicy: a Rego module attached to a target.
+
+Until Rego is built each is an unreadable Deny (semantics U1).
+"""
 
 from __future__ import annotations
 

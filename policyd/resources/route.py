@@ -34,7 +34,10 @@ class ParentRef(Spec):
     """A port of the parent."""
 
     def server(self, namespace: str) -> ObjectKey | None:
-        """The Server meant by a route in `namespace`; None where the parent is none of the route's own namespace."""
+        """Return the Server meant by a route in `namespace`.
+
+        None where the parent is none of the route's own namespace.
+        """
         pair = canonical(self.group, self.kind, _SERVERS)
         if pair is None or self.namespace not in {None, namespace}:
             return None
@@ -46,7 +49,7 @@ class ParentRef(Spec):
         return canonical(self.group, self.kind, _SERVERS) is not None
 
     def service(self, namespace: str) -> ObjectKey | None:
-        """The Service meant by a route in `namespace` (outbound); None for other kinds."""
+        """Return the Service meant by a route in `namespace` (outbound); None for other kinds."""
         pair = canonical(self.group, self.kind, _SERVICES)
         return None if pair is None else ObjectKey(*pair, self.namespace or namespace, self.name)
 
@@ -72,7 +75,8 @@ class BackendRef(Spec):
 class RouteRule(Generic[Match_co]):
     """A rule of a route. No match at all, readable or not, means every request (semantics R2, R3).
 
-    `written` is the rule's index in the manifest; `unreadable_matches` the indices of matches that can't be read.
+    `written` is the rule's index in the manifest; `unreadable_matches` the indices of matches that can't be
+    read.
     """
 
     written: int
@@ -85,10 +89,10 @@ class RouteRule(Generic[Match_co]):
 class RouteSpec(Generic[Match_co]):
     """A route as read. Its kind is that of its key; `Match_co` is HTTPMatch or GRPCMatch.
 
-    - `readable`: False where anything of it can't be read, filters we don't implement included: a request that
-      selects any of its rules is refused.
-    - `match_unreadable`: some match (or the list of rules, or a host) can't be read: every HTTP request on its
-      Servers is refused.
+    - `readable`: False where anything of it can't be read, filters we don't implement included: a request
+      that selects any of its rules is refused.
+    - `match_unreadable`: some match (or the list of rules, or a host) can't be read: every HTTP request on
+      its Servers is refused.
     - `parents_unreadable`: some parent can't be read, so that it can't be told which Servers it hangs on.
     """
 
@@ -101,6 +105,6 @@ class RouteSpec(Generic[Match_co]):
     parents_unreadable: bool = False
 
     def servers(self, namespace: str) -> tuple[ObjectKey, ...]:
-        """The Servers that a route in `namespace` names as parents, each once, in the order written."""
+        """Return the Servers that a route in `namespace` hangs on, each once, in the order written."""
         named = (parent.server(namespace) for parent in self.parent_refs)
         return tuple(dict.fromkeys(key for key in named if key is not None))

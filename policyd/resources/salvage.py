@@ -15,9 +15,10 @@ from policyd.resources.spec import Reading, Spec
 
 
 def salvage(model: type[Spec], written: object, reading: Reading) -> dict[str, object]:
-    """The fields, by attribute, that are valid by themselves; absent ones with their default, if they have one.
+    """Return the fields, by attribute, that are valid by themselves; absent ones with their default, if any.
 
-    Of Linkerd's kinds a field that only ours has is always its default: there it has no meaning (semantics A1).
+    Of Linkerd's kinds a field that only ours has is always its default: there it has no meaning (semantics
+    A1).
     """
     fixed = _ours_only(model) if reading.group != POLICYD else {}
     if not isinstance(written, Mapping):
@@ -40,7 +41,11 @@ def salvage(model: type[Spec], written: object, reading: Reading) -> dict[str, o
 
 def _ours_only(model: type[Spec]) -> dict[str, object]:
     fields = model.model_fields.items()
-    return {name: info.get_default(call_default_factory=True) for name, info in fields if info.alias in model.ours_only}
+    return {
+        name: info.get_default(call_default_factory=True)
+        for name, info in fields
+        if info.alias in model.ours_only
+    }
 
 
 @lru_cache(maxsize=256)

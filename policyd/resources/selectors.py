@@ -44,7 +44,7 @@ class LabelExpression(Spec):
 class LabelSelector(Spec):
     """Selects objects by their labels; an empty selector selects all."""
 
-    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64)] = {}
+    match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=64, default_factory=dict)]
     """Labels that must have exactly these values."""
     match_expressions: Annotated[Items[LabelExpression], Field(max_length=64)] = ()
     """Requirements that must all hold."""

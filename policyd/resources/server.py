@@ -16,7 +16,9 @@ PathMode = Literal["strict", "merge", "opaque"]
 
 def _port(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"{shown(value)} is no port: expected a number from 1 to 65535 or a container port's name")
+        raise ValueError(
+            f"{shown(value)} is no port: expected a number from 1 to 65535 or a container port's name"
+        )
     if isinstance(value, int) and not 1 <= value <= 65535:
         raise ValueError(f"{value} is no port: expected a number from 1 to 65535")
     if isinstance(value, str) and not (0 < len(value) <= 63 and value.isascii() and value.isprintable()):

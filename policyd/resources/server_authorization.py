@@ -50,7 +50,9 @@ class MeshTLSClient(Spec):
     def _names_somebody(self) -> Self:
         listed = self.identities is not None or self.service_accounts is not None
         if self.unauthenticated_tls and listed:
-            raise ValueError("unauthenticatedTLS beside identities or serviceAccounts: expected one or the other")
+            raise ValueError(
+                "unauthenticatedTLS beside identities or serviceAccounts: expected one or the other"
+            )
         if not self.unauthenticated_tls and not listed:
             raise ValueError("expected identities, serviceAccounts or unauthenticatedTLS: true")
         return self

@@ -25,13 +25,16 @@ class Reading:
 
 
 def reading(info: ValidationInfo) -> Reading:
-    """The reading a validator works for; without one, that of an object of our group."""
+    """Return the reading a validator works for; without one, that of an object of our group."""
     return info.context if isinstance(info.context, Reading) else Reading()
 
 
 class Spec(BaseModel):
-    """Strict: unknown fields refused, nothing converted. Rules of one field are in its type, so that each field can be
-    read alone when another is broken; rules over several fields are `mode="after"` validators."""
+    """Strict: unknown fields refused, nothing converted.
+
+    Rules of one field are in its type, so that each field can be read alone when another is broken; rules over
+    several fields are `mode="after"` validators.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -59,7 +62,7 @@ Items = Annotated[tuple[T, ...], Field(strict=False)]
 
 
 def shown(value: object) -> str:
-    """A value as an error message has it: quoted, and cut where it is long."""
+    """Return a value as an error message has it: quoted, and cut where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
@@ -67,7 +70,7 @@ def shown(value: object) -> str:
 def _object_name(value: object) -> object:
     if isinstance(value, str) and not is_object_name(value):
         raise ValueError(
-            f"{shown(value)} is not a name: expected lower-case letters, digits, `-` and `.`, at most 253 characters"
+            f"{shown(value)} is not a name: expected at most 253 lower-case letters, digits, `-` and `.`"
         )
     return value
 
@@ -75,7 +78,7 @@ def _object_name(value: object) -> object:
 def _namespace_name(value: object) -> object:
     if isinstance(value, str) and not is_namespace_name(value):
         raise ValueError(
-            f"{shown(value)} is not a namespace: expected lower-case letters, digits and `-`, at most 63 characters"
+            f"{shown(value)} is not a namespace: expected at most 63 lower-case letters, digits and `-`"
         )
     return value
 
@@ -83,7 +86,9 @@ def _namespace_name(value: object) -> object:
 ObjectName = Annotated[str, BeforeValidator(_object_name), Field(max_length=253)]
 NamespaceName = Annotated[str, BeforeValidator(_namespace_name), Field(max_length=63)]
 Instant = Annotated[
-    datetime, BeforeValidator(read_instant, json_schema_input_type=str), Field(json_schema_extra={"maxLength": 64})
+    datetime,
+    BeforeValidator(read_instant, json_schema_input_type=str),
+    Field(json_schema_extra={"maxLength": 64}),
 ]
 
 Access = Literal[
@@ -101,6 +106,6 @@ Mode = Literal["Enforce", "Audit"]
 
 
 def read_access(value: str) -> Access | None:
-    """A default access as an annotation has it; None where the value is unknown (semantics W4)."""
+    """Return a default access as an annotation has it; None where the value is unknown (semantics W4)."""
     known: tuple[Access, ...] = get_args(Access)
     return next((access for access in known if access == value), None)

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -204,5 +203,5 @@ class PodOwner(_Part, frozen=True):
 
 
 def controller_of(owners: tuple[OwnerReference, ...]) -> OwnerReference | None:
-    """The owner that controls the object."""
+    """Return the owner that controls the object."""
     return next((owner for owner in owners if owner.controller), None)

@@ -48,8 +48,8 @@ Event = Added | Updated | Deleted
 class Batch:
     """Everything from one file save, or from at most 50 ms: it becomes one table (design §8).
 
-    `revision` rises by one with each batch of a source; `findings` are what is wrong with the source itself now: files
-    that are no YAML, objects written twice. A batch may hold findings and no events.
+    `revision` rises by one with each batch of a source; `findings` are what is wrong with the source itself
+    now: files that are no YAML, objects written twice. A batch may hold findings and no events.
     """
 
     revision: int

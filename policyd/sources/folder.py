@@ -1,0 +1,136 @@
+"""A folder of manifests that is watched."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+from policyd.errors import SourceError
+from policyd.model.finding import Finding
+from policyd.model.origin import Origin
+from policyd.resources.checks import ENGINE, Checks
+from policyd.sources.events import Batch, Event
+from policyd.sources.files import FileContent, Signature, find, read_file, signature
+from policyd.sources.holdings import Holdings
+
+GATHER_MS = 50
+"""Everything from this long becomes one batch (design §8)."""
+QUIET_MS = 10
+"""A batch ends when nothing has changed for this long."""
+LOOK_AGAIN_MS = 10_000
+"""How often signatures are compared though nothing was told: a kernel's queue can overflow."""
+EMPTIED_S = 0.1
+"""How long an emptied file is waited for: editors that write in place empty it first."""
+
+
+class Folder:
+    """Follows a folder and tells of its objects. `start` once, then iterate over `batches`; `close` ends both.
+
+    A file that is no YAML, or can't be opened, keeps the objects it had (semantics U6). A file that has not
+    changed is not opened. The watch begins before the first reading, so that no change falls between them.
+    """
+
+    def __init__(self, path: Path, checks: Checks = ENGINE) -> None:
+        """Begin to watch. Raises SourceError where there is no such folder or it can't be watched."""
+        if not path.is_dir():
+            raise SourceError(f"{path}: no such folder")
+        self._path = path
+        self._checks = checks
+        self._holdings = Holdings()
+        self._seen: dict[str, FileContent] = {}
+        self._unreachable: tuple[Finding, ...] = ()
+        self._revision = 0
+        self._stop = threading.Event()
+        try:
+            self._notify = RustNotify([str(path)], False, False, 300, True, False)
+        except (OSError, WatchfilesRustInternalError) as error:
+            raise SourceError(f"{path}: can't be watched: {error}") from error
+
+    def start(self) -> Batch:
+        """All that is there now, as additions."""
+        self._look(frozenset())
+        return self._batch()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Each change, when it comes; ends after `close`."""
+        told = self._findings()
+        while not self._stop.is_set():
+            changed = await asyncio.to_thread(self._wait)
+            if self._stop.is_set():
+                return
+            if await asyncio.to_thread(self._emptied):
+                await asyncio.sleep(EMPTIED_S)
+            await asyncio.to_thread(self._look, changed)
+            findings = self._findings()
+            events = self._holdings.drain()
+            if events or findings != told:
+                told = findings
+                yield self._batch(events)
+
+    def close(self) -> None:
+        """End the watch; whoever iterates comes to the end of it."""
+        self._stop.set()
+
+    def _wait(self) -> frozenset[str]:
+        """Wait for changes, in a thread; the files that changed, as far as the kernel told."""
+        changes = self._notify.watch(GATHER_MS, QUIET_MS, LOOK_AGAIN_MS, self._stop)
+        return frozenset(path for _, path in changes) if isinstance(changes, set) else frozenset()
+
+    def _files(self) -> dict[str, Signature]:
+        """Return the files that are there now. Raises SourceError."""
+        found: dict[str, Signature] = {}
+        for path in find(self._path):
+            try:
+                found[str(path)] = signature(path)
+            except OSError:
+                found[str(path)] = (0, 0, 0)
+        return found
+
+    def _emptied(self) -> bool:
+        """Whether a file that held something is empty now: it is probably being written."""
+        try:
+            now = self._files()
+        except SourceError:
+            return False
+        seen = self._seen
+        return any(file in seen and size == 0 < seen[file].signature[1] for file, (_, size, _) in now.items())
+
+    def _look(self, told: frozenset[str]) -> None:
+        """Read what has changed, and take it over."""
+        try:
+            now = self._files()
+        except SourceError as error:
+            self._unreachable = (
+                Finding("error", "unreadable-file", str(error), origin=Origin(str(self._path))),
+            )
+            return
+        self._unreachable = ()
+        resolved = {str(Path(path)) for path in told}
+        for file in self._seen.keys() - now.keys():
+            del self._seen[file]
+            self._holdings.replace(file, ())
+        for file, seen in now.items():
+            before = self._seen.get(file)
+            if before is None or before.signature != seen or file in resolved:
+                self._take(read_file(Path(file), self._checks), before)
+
+    def _take(self, content: FileContent, before: FileContent | None) -> None:
+        self._seen[content.path] = content
+        unchanged = before is not None and before.sha256 == content.sha256 and not before.problems
+        if not content.problems and not unchanged:
+            self._holdings.replace(content.path, content.objects)
+
+    def _findings(self) -> tuple[Finding, ...]:
+        """Tell what is wrong with the folder and its files now."""
+        files = (self._seen[file] for file in sorted(self._seen))
+        in_files = (finding for content in files for finding in (*content.problems, *content.findings))
+        return (*self._unreachable, *in_files, *self._holdings.duplicates())
+
+    def _batch(self, events: tuple[Event, ...] | None = None) -> Batch:
+        self._revision += 1
+        drained = self._holdings.drain() if events is None else events
+        return Batch(self._revision, drained, self._findings())

@@ -1,0 +1,76 @@
+"""Who wrote a line, and when: from git where there is git, else the file's time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from policyd.model.origin import Origin
+
+TIMEOUT_S = 5.0
+_UNCOMMITTED = "0" * 40
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Who wrote a line and when. `author` and `commit` are None where only the file's time is known."""
+
+    at: datetime
+    author: str | None = None
+    commit: str | None = None
+
+
+def written(origin: Origin) -> Written | None:
+    """Who wrote what stands at an origin.
+
+    None where that is no file or the file is gone. Asks git each time.
+    """
+    if origin.file is None:
+        return None
+    path = Path(origin.file)
+    try:
+        changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+    return (_blame(path, origin.line) if origin.line else None) or Written(changed)
+
+
+def _blame(path: Path, line: int) -> Written | None:
+    """Tell what git says of a line.
+
+    None without git, outside of a repository, or where the line isn't committed.
+    """
+    git = shutil.which("git")
+    if git is None:
+        return None
+    # Nothing that a repository's own configuration names may run: a folder of manifests is not ours to trust.
+    settings = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+    blame = ("blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path.name)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    try:
+        asked = subprocess.run(  # noqa: S603
+            (git, *settings, *blame),
+            cwd=path.parent,
+            env={**kept, "GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return _read_porcelain(asked.stdout) if asked.returncode == 0 else None
+
+
+def _read_porcelain(text: str) -> Written | None:
+    lines = text.splitlines()
+    fields = dict(line.partition(" ")[::2] for line in lines[1:] if not line.startswith("\t"))
+    commit = lines[0].split(" ")[0] if lines else _UNCOMMITTED
+    if commit == _UNCOMMITTED or not fields.get("author-time", "").isdigit():
+        return None
+    return Written(datetime.fromtimestamp(int(fields["author-time"]), UTC), fields.get("author"), commit)
