@@ -87,7 +87,7 @@ class SpiffeId:
 
     @property
     def dns_name(self) -> str | None:
-        """`<sa>.<ns>.sa.<td>` for ordinary TLS clients; None where that is no DNS name (too long, has `_`)."""
+        """`<sa>.<ns>.sa.<td>` for ordinary TLS clients; None where it is no DNS name (too long, has `_`)."""
         if (found := self.service_account) is None:
             return None
         name = f"{found[1]}.{found[0]}.sa.{self.trust_domain}"

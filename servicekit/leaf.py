@@ -1,4 +1,4 @@
-"""What a peer's leaf certificate says, and whether it may (X509-SVID.md §2–§5). Chains are verified by TLS."""
+"""What a peer's leaf says, and whether it may (X509-SVID.md §2–§5). Chains are verified by TLS."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def is_pod_uid(text: str) -> bool:
 
 
 def pod_uid_extension(uid: str) -> x509.UnrecognizedExtension:
-    """Make the extension's value as an X.509 library takes it; raises ValueError where `is_pod_uid` is false."""
+    """Make the extension's value as the X.509 builder takes it; raises ValueError where not `is_pod_uid`."""
     if not is_pod_uid(uid):
         raise ValueError(f"pod uid {uid[:200]!r}: expected 1 to 127 of A-Z a-z 0-9 . _ -")
     text = uid.encode("ascii")

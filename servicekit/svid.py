@@ -36,7 +36,7 @@ class Svid:
 
     @classmethod
     def of(cls, key: ec.EllipticCurvePrivateKey, chain_der: Sequence[bytes]) -> Svid:
-        """Put a key and its chain together; raises SvidError (they don't match), LeafError (it is no SVID)."""
+        """Put a key and its chain together; raises SvidError (no match), LeafError (no SVID)."""
         if not chain_der:
             raise SvidError("chain: expected at least the leaf, got none")
         certificates = [x509.load_der_x509_certificate(der) for der in chain_der]
