@@ -1,0 +1,185 @@
+"""The compiler over a live world: a table for every workload shape, made again where a change touched it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from policyd.compile.authorizations import Meaning
+from policyd.compile.cluster import compile_cluster
+from policyd.compile.context import CLUSTER_RULES, MESH, Context
+from policyd.compile.external import refused_externals
+from policyd.compile.memo import Memo
+from policyd.compile.mesh import MESH_DEFAULTS, cluster_rules_of, defaults_of, mesh_of
+from policyd.compile.table import (
+    CompiledTable,
+    EncodedCluster,
+    assemble,
+    encode_cluster,
+    encode_workload,
+)
+from policyd.compile.workload import Compiled, compile_workload
+from policyd.errors import EngineError
+from policyd.index.affected import Affected, Fact
+from policyd.index.shapes import Shape
+from policyd.index.targets import namespace_key
+from policyd.index.view import View
+from policyd.index.workloads import EXTERNAL
+from policyd.index.world import Change, World
+from policyd.model.finding import Finding
+from policyd.model.names import ObjectKey, WorkloadName
+from policyd.model.origin import Origin
+from policyd.resources.mesh_defaults import MeshDefaults
+
+DEFAULT_TRUST_DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A shape's table, and the bytes of its own part: a change of the cluster's part alone encodes nothing again."""
+
+    compiled: Compiled
+    part: bytes
+    table: CompiledTable
+
+
+class Compiler:
+    """Owns a world and the tables of it. Not safe for threads."""
+
+    def __init__(self, world: World | None = None, trust_domain: str = DEFAULT_TRUST_DOMAIN) -> None:
+        self.world = World() if world is None else world
+        self.trust_domain = trust_domain
+        defaults = self._defaults()
+        self._context = Context(Memo(self.world), mesh_of(defaults, trust_domain), cluster_rules_of(defaults))
+        self._cluster = encode_cluster(compile_cluster(defaults, trust_domain))
+        self._made: dict[str, _Made] = {}
+        self.refused = refused_externals(self.world, defaults, trust_domain)
+        """ExternalWorkloads that have no table, and why (semantics W6)."""
+        self.failures: dict[str, Finding] = {}
+        """Shapes whose rows the engine refused, and why. They keep the last good table, if they had one."""
+        self._compile(self.world.workloads.shape_keys())
+
+    @property
+    def tables(self) -> dict[WorkloadName, CompiledTable]:
+        """The table of every workload that has one."""
+        found = ((name, self.table(name)) for name in self.world.workloads.names())
+        return {name: table for name, table in found if table is not None}
+
+    @property
+    def cluster(self) -> EncodedCluster:
+        """The part that all tables share."""
+        return self._cluster
+
+    def table(self, name: WorkloadName) -> CompiledTable | None:
+        """Return a workload's table: its template's, else its first pod's.
+
+        None where it is unknown, or an ExternalWorkload that may not have one.
+        """
+        shapes = [] if name in self.refused else self.world.workloads.shapes_of(name)
+        return self._table_of(shapes[0].key) if shapes else None
+
+    def table_of_member(self, key: ObjectKey) -> CompiledTable | None:
+        """Return the table of a pod or ExternalWorkload; a pod's may be another than its workload's template's."""
+        member = self.world.workloads.member(key)
+        if member is None or member.shape is None or self.world.workloads.workload_of(key) in self.refused:
+            return None
+        return self._table_of(member.shape.key)
+
+    def _table_of(self, shape: str) -> CompiledTable | None:
+        made = self._made.get(shape)
+        return None if made is None else made.table
+
+    def meaning(self, policy: ObjectKey) -> Meaning:
+        """Return what a policy means, apart from any workload."""
+        return self._context.meaning(View(self.world), policy)
+
+    def locate(self, origin: str) -> Origin | None:
+        """Return where an origin of a row (`group/kind/namespace/name:field.path`) was written."""
+        key, field = parse_origin(origin)
+        found = self.world.objects.get(key)
+        return None if found is None else found.position(field)
+
+    def apply(self, changes: Iterable[Change]) -> frozenset[WorkloadName]:
+        """Take over a batch as one; return the workloads of which a table is another now, or may be gone."""
+        affected = self.world.apply(changes)
+        if not affected:
+            return frozenset()
+        before = {shape: made.table.version for shape, made in self._made.items()}
+        refused = self.refused.keys()
+        changed = set(affected.workloads)
+        self._update(affected)
+        for shape, made in self._made.items():
+            if before.get(shape) != made.table.version:
+                changed |= self.world.workloads.users_of(shape)
+        return frozenset(changed | (refused ^ self.refused.keys()))
+
+    def _update(self, affected: Affected) -> None:
+        facts = set(affected.facts)
+        cluster_changed = Fact("object", MESH_DEFAULTS) in facts and self._update_cluster(facts)
+        if any(fact.of == MESH_DEFAULTS or _is_external(fact.of) for fact in affected.facts):
+            self.refused = refused_externals(self.world, self._defaults(), self.trust_domain)
+        for shape in affected.shapes_removed:
+            self._context.memo.drop(("table", shape))
+            self._made.pop(shape, None)
+            self.failures.pop(shape, None)
+        stale = {str(key[1]) for key in self._context.memo.forget(facts) if key[0] == "table"}
+        present = self.world.workloads.shape_keys()
+        self._compile((stale | affected.shapes_added) & present)
+        if cluster_changed:
+            self._reassemble()
+
+    def _update_cluster(self, facts: set[Fact]) -> bool:
+        """Take over MeshDefaults; add to the facts what workloads' parts are made from. Whether the bytes differ."""
+        defaults, context = self._defaults(), self._context
+        mesh, rules = mesh_of(defaults, self.trust_domain), cluster_rules_of(defaults)
+        facts |= {MESH} if mesh != context.mesh else set()
+        facts |= {CLUSTER_RULES} if rules != context.cluster_rules else set()
+        context.mesh, context.cluster_rules = mesh, rules
+        old, self._cluster = self._cluster, encode_cluster(compile_cluster(defaults, self.trust_domain))
+        return old.part != self._cluster.part
+
+    def _compile(self, shapes: Iterable[str]) -> None:
+        for key in shapes:
+            shape = self.world.workloads.shape(key)
+            view = View(self.world)
+            compiled = self._context.once(view, ("table", key), partial(self._workload, shape))
+            try:
+                part = encode_workload(compiled.rows)
+                table = assemble(key, self._cluster, compiled, part)
+            except EngineError as error:
+                self.failures[key] = _failure(shape, error)
+                continue
+            self.failures.pop(key, None)
+            self._made[key] = _Made(compiled, part, table)
+
+    def _workload(self, shape: Shape, view: View) -> Compiled:
+        return compile_workload(self._context, view, shape)
+
+    def _reassemble(self) -> None:
+        for key, made in self._made.items():
+            table = assemble(key, self._cluster, made.compiled, made.part)
+            self._made[key] = replace(made, table=table)
+
+    def _defaults(self) -> MeshDefaults:
+        return defaults_of(self.world.objects.get(MESH_DEFAULTS))
+
+
+def parse_origin(text: str) -> tuple[ObjectKey, str]:
+    """Read what `ObjectKey.at` writes. Raises ValueError."""
+    place, _, field = text.partition(":")
+    group, kind, *names = place.split("/")
+    if not 1 <= len(names) <= 2:
+        raise ValueError(f"{text!r} is no origin: expected group/kind/namespace/name:field.path")
+    namespace = names[0] if len(names) == 2 else ""
+    return ObjectKey("" if group == "core" else group, kind, namespace, names[-1]), field
+
+
+def _is_external(key: ObjectKey | str) -> bool:
+    return isinstance(key, ObjectKey) and (key.group, key.kind) == EXTERNAL
+
+
+def _failure(shape: Shape, error: EngineError) -> Finding:
+    message = f"the engine refused the rows of a workload of this namespace: {error}"
+    advice = "the workload keeps its last good table, if it had one; make its policies smaller or fewer"
+    return Finding("error", "TableRefused", message, namespace_key(shape.namespace), advice=advice)

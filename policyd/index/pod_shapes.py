@@ -1,0 +1,87 @@
+"""From a pod spec, or an ExternalWorkload, to the shape that decides its rule table (semantics W1, T6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from policyd.index.shapes import ContainerPort, DeclaredProbe, Shape, relevant, sorted_labels
+from policyd.resources.base import Meta
+from policyd.resources.external_workload import ExternalWorkloadSpec
+from policyd.resources.identities import account_of
+from policyd.resources.workload import Container, HTTPGet, PodSpec, Probe
+
+
+def shape_of_pod(
+    namespace: str, labels: Mapping[str, str], annotations: Mapping[str, str], spec: PodSpec
+) -> Shape:
+    """Return the shape of a pod, or of the pods that a template makes."""
+    return Shape(
+        namespace,
+        labels=sorted_labels(labels),
+        service_account=spec.account,
+        ports=_ports(spec.all_containers),
+        probes=_probes(spec),
+        annotations=relevant(annotations),
+    )
+
+
+def shape_of_external(meta: Meta, spec: ExternalWorkloadSpec) -> Shape:
+    """Return the shape of an ExternalWorkload; its service account is that of the identity it declares, or none."""
+    account = account_of(spec.mesh_tls.identity)
+    ports = {ContainerPort(port.port, port.name or "") for port in spec.ports if port.protocol == "TCP"}
+    return Shape(
+        meta.namespace,
+        external=True,
+        labels=sorted_labels(meta.labels),
+        service_account="" if account is None else account[2],
+        ports=tuple(sorted(ports)),
+        annotations=relevant(meta.annotations),
+    )
+
+
+def _ports(containers: Iterable[Container]) -> tuple[ContainerPort, ...]:
+    found = {
+        ContainerPort(port.container_port, port.name)
+        for container in containers
+        for port in container.ports
+        if port.protocol == "TCP"
+    }
+    return tuple(sorted(found))
+
+
+def _probes(spec: PodSpec) -> tuple[DeclaredProbe, ...]:
+    sidecars = (container for container in spec.init_containers if container.restart_policy == "Always")
+    declared = (
+        _declared(probe, container)
+        for container in (*spec.containers, *sidecars)
+        for probe in container.probes
+    )
+    return tuple(sorted({probe for probe in declared if probe is not None}))
+
+
+def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
+    """Return a probe that comes over the network in plaintext to the pod itself; None for any other."""
+    if probe.http_get is not None:
+        return _http(probe.http_get, container)
+    if probe.tcp_socket is not None:
+        port = _number(probe.tcp_socket.port, container)
+        return None if port is None or probe.tcp_socket.host else DeclaredProbe(port, "tcp")
+    if probe.grpc is not None:
+        return DeclaredProbe(probe.grpc.port, "grpc", service=probe.grpc.service or "")
+    return None
+
+
+def _http(probe: HTTPGet, container: Container) -> DeclaredProbe | None:
+    port = _number(probe.port, container)
+    if port is None or probe.host or probe.scheme.upper() != "HTTP":
+        return None
+    target = probe.path if probe.path.startswith("/") else f"/{probe.path}"
+    names = {header.name.lower() for header in probe.http_headers}
+    return DeclaredProbe(port, "http", target, tuple(sorted(names)))
+
+
+def _number(port: int | str, container: Container) -> int | None:
+    """Return a probe's port; a name is one of its own container's, as the kubelet resolves it."""
+    if isinstance(port, int):
+        return port
+    return next((each.container_port for each in container.ports if each.name == port), None)

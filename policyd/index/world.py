@@ -1,0 +1,119 @@
+"""Every object as it is now, and the indices that a compiler needs.
+
+The same objects give the same world whatever the history (promise P-4): nothing here remembers an order of events, and
+`state_hash` is a sum of the objects' own digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from policyd.index.affected import Affected, Fact
+from policyd.index.attachments import Attachments
+from policyd.index.claims import concerns
+from policyd.index.digests import digest, hash_text, sum_of
+from policyd.index.shapes import Shape
+from policyd.index.workloads import WORKLOAD_KINDS, Workloads
+from policyd.model.names import CORE, ObjectKey, WorkloadName
+from policyd.resources.base import Resource, Unreadable
+
+Object = Resource[object] | Unreadable
+"""Something that was written, readable or not."""
+
+
+Change = tuple[ObjectKey, Object | None]
+"""The object of that key is now this one, or is gone (None)."""
+
+
+class World:
+    """All objects by key. Not safe for threads: one owner applies batches and compiles."""
+
+    def __init__(self) -> None:
+        self.objects: dict[ObjectKey, Object] = {}
+        self.workloads = Workloads()
+        self._attachments = Attachments()
+        self._digests: dict[ObjectKey, int] = {}
+        self._sum = 0
+
+    @property
+    def state_hash(self) -> str:
+        """`sha256:…` over all objects; equal for equal sets of objects."""
+        return hash_text(self._sum)
+
+    def hash_from_scratch(self) -> str:
+        """Compute `state_hash` anew from the objects, for those who doubt the incremental one."""
+        return hash_text(sum_of(digest(found) for found in self.objects.values()))
+
+    def apply(self, batch: Iterable[Change]) -> Affected:
+        """Take over a batch; return what it touched. Deleting what isn't there does nothing."""
+        before = self.workloads.shape_keys()
+        facts: set[Fact] = set()
+        servers: list[Object] = []
+        workloads: set[WorkloadName] = set()
+        for key, new in batch:
+            touched = self._replace(key, new)
+            for found in touched:
+                facts.update(self._facts_of(found))
+                if key.kind == "Server":
+                    servers.append(found)
+            if touched and (key.group, key.kind) in WORKLOAD_KINDS:
+                workloads |= self.workloads.replace(key, new)
+        after = self.workloads.shape_keys()
+        facts.update(self._shapes_concerned(servers))
+        return Affected(frozenset(facts), after - before, before - after, frozenset(workloads))
+
+    def _replace(self, key: ObjectKey, new: Object | None) -> list[Object]:
+        """Put the new object in the old one's place; return those of the two that somebody must look at again."""
+        old = self.objects.get(key)
+        if old is None and new is None:
+            return []
+        fresh = 0 if new is None else digest(new)
+        same = old is not None and new is not None and fresh == self._digests[key]
+        moved = same and old is not None and new is not None and old.document != new.document
+        self._sum = sum_of((self._sum, fresh, -self._digests.pop(key, 0)))
+        if old is not None:
+            self._attachments.remove(old)
+        if new is None:
+            del self.objects[key]
+        else:
+            self.objects[key] = new
+            self._digests[key] = fresh
+            self._attachments.add(new)
+        return [found for found in (old, new) if found is not None and (not same or moved)]
+
+    def _facts_of(self, found: Object) -> Iterable[Fact]:
+        yield Fact("object", found.key)
+        if (found.key.group, found.key.kind) == (CORE, "Namespace"):
+            yield Fact("namespaces")
+        yield from self._attachments.facts_of(found)
+
+    def _shapes_concerned(self, servers: list[Object]) -> Iterable[Fact]:
+        for server in servers:
+            for shape in self.workloads.shapes_in(server.key.namespace):
+                if concerns(server, shape):
+                    yield Fact("servers", shape.key)
+
+    def servers_in(self, namespace: str) -> list[Object]:
+        """Return the Servers of a namespace, the oldest first (semantics W7)."""
+        return self._attachments.servers_in(namespace)
+
+    def servers_concerning(self, shape: Shape) -> list[Object]:
+        """Return the Servers that can have an effect on the workload, the oldest first."""
+        return [server for server in self._attachments.servers_in(shape.namespace) if concerns(server, shape)]
+
+    def policies_about(self, target: ObjectKey) -> list[ObjectKey]:
+        """Return the keys of the policies about that Server, route or namespace, sorted."""
+        return self._attachments.policies_about(target)
+
+    def routes_of(self, server: ObjectKey) -> list[Object]:
+        """Return the routes that name the Server as a parent, the oldest first."""
+        return self._attachments.routes_of(server)
+
+    def namespaces(self) -> list[tuple[str, Mapping[str, str]]]:
+        """Return the name and labels of every Namespace that has an object, by name."""
+        return self._attachments.namespaces()
+
+    def of_kind(self, group: str, kind: str) -> list[Object]:
+        """Return every object of a kind, by key. Looks at all objects."""
+        wanted = (found for key, found in self.objects.items() if (key.group, key.kind) == (group, kind))
+        return sorted(wanted, key=lambda found: found.key)
