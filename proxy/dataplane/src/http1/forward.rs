@@ -1,0 +1,219 @@
+//! One allowed request: to the application and back. The one way to an application, and it asks for a permit.
+
+use std::cell::Cell;
+
+use engine::Permit;
+use engine::gate::{GateRule, Refusal};
+use engine::request::{CanonicalRequest, Framing, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+
+use super::answer::{Broken, Ended, Progress, pass_on};
+use super::body::{Decoder, Encoder};
+use super::limits;
+use super::pool::{Connection, Pool};
+use super::transfer::{Fault, Pace, transfer};
+use super::upgrade::tunnel;
+use super::wire::{Reader, Writer};
+use crate::exchange::{Answer, Decider, Failure, Upstream};
+
+/// Both halves of a client's connection.
+pub(super) struct Client<C> {
+    pub(super) reader: Reader<ReadHalf<C>>,
+    pub(super) writer: Writer<WriteHalf<C>>,
+}
+
+/// What happens to the client's connection after an exchange.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Another request may follow.
+    Again,
+    /// It ends; all is said.
+    Close,
+    /// The answer is written, the connection ends, but the client may still be sending.
+    Linger,
+    /// This answer is still to be written; then as before.
+    Answer(Answer),
+    /// It is cut, so that the client can't take what it got for the whole.
+    Abort,
+}
+
+/// Why an exchange was given up.
+enum GivenUp {
+    /// The client's body.
+    Body(Fault),
+    /// The application, or writing to the client.
+    Answer(Broken),
+}
+
+/// Where requests of one client's connection go.
+pub(super) struct Forwarder<'a, D, U: Upstream> {
+    pub(super) decider: &'a D,
+    pub(super) upstream: &'a U,
+    pub(super) pool: &'a Pool<U::Io>,
+}
+
+impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
+    /// Forwards `request`, which the engine allowed.
+    pub(super) async fn forward<C: AsyncRead + AsyncWrite>(
+        &self,
+        _permit: Permit,
+        request: &CanonicalRequest,
+        client: &mut Client<C>,
+    ) -> Next {
+        if request.upgrade().is_some() && client.reader.bytes().len() > limits::EARLY_UPGRADE_BYTES
+        {
+            return Next::Abort;
+        }
+        let Some(mut connection) = self.connect(request).await else {
+            return Next::Answer(self.decider.failed(Failure::Unreachable));
+        };
+        if invite_body(request, client).await.is_err() {
+            return Next::Abort;
+        }
+        let progress = Progress { request, sent: Cell::new(false), answering: Cell::new(false) };
+        let mut result = self.exchange(&progress, client, &mut connection).await;
+        if let Err(GivenUp::Answer(Broken::Unheard)) = result
+            && connection.reused
+            && is_repeatable(request)
+            && let Ok(fresh) = Connection::open(self.upstream).await
+        {
+            connection = fresh;
+            progress.sent.set(false);
+            result = self.exchange(&progress, client, &mut connection).await;
+        }
+        match result {
+            Err(given_up) => self.give_up(given_up, &progress),
+            Ok(Ended::Switched) => {
+                let Client { reader, writer } = client;
+                tunnel((reader, writer), (&mut connection.reader, &mut connection.writer)).await;
+                Next::Close
+            }
+            Ok(Ended::Answered { keep_client, keep_upstream }) => {
+                self.give_back(connection, keep_upstream);
+                match keep_client {
+                    true => Next::Again,
+                    false if progress.sent.get() && client.reader.bytes().is_empty() => Next::Close,
+                    false => Next::Linger,
+                }
+            }
+        }
+    }
+
+    /// An idle connection, or a new one. A request of HTTP/1.0 never gets one that others use (G18).
+    async fn connect(&self, request: &CanonicalRequest) -> Option<Connection<U::Io>> {
+        if request.version() != Version::Http10
+            && let Some(connection) = self.take()
+        {
+            return Some(connection);
+        }
+        Connection::open(self.upstream).await.ok()
+    }
+
+    fn take(&self) -> Option<Connection<U::Io>> {
+        self.pool.take(|| {
+            self.decider.failed(Failure::Desync);
+        })
+    }
+
+    /// Both directions at the same time, until the answer is complete or one of them fails.
+    async fn exchange<C: AsyncRead + AsyncWrite>(
+        &self,
+        progress: &Progress<'_>,
+        client: &mut Client<C>,
+        connection: &mut Connection<U::Io>,
+    ) -> Result<Ended, GivenUp> {
+        let ending = || self.decider.ending();
+        let mut send = std::pin::pin!(send(progress, &mut client.reader, &mut connection.writer));
+        let mut answer =
+            std::pin::pin!(pass_on(progress, &mut connection.reader, &mut client.writer, ending));
+        let mut sending = true;
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut send, if sending => match sent {
+                    // The application may have answered early and closed; the answer decides.
+                    Ok(()) | Err(Fault::Receiver(_)) => sending = false,
+                    Err(fault) => return Err(GivenUp::Body(fault)),
+                },
+                ended = &mut answer => return ended.map_err(GivenUp::Answer),
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request, unless it has said more than it was asked (G20).
+    fn give_back(&self, connection: Connection<U::Io>, keep: bool) {
+        if !connection.reader.bytes().is_empty() {
+            self.decider.failed(Failure::Desync);
+        } else if keep {
+            self.pool.put(connection);
+        }
+    }
+
+    /// The upstream connection is dropped in the middle of the exchange: the application sees that it isn't whole.
+    fn give_up(&self, given_up: GivenUp, progress: &Progress<'_>) -> Next {
+        let (rule, offset) = match given_up {
+            GivenUp::Answer(broken) => return self.answer_failure(&broken, progress),
+            GivenUp::Body(Fault::Malformed(flaw)) => (flaw.rule, flaw.offset),
+            GivenUp::Body(Fault::Slow) => (GateRule::Limits, 0),
+            GivenUp::Body(Fault::Sender | Fault::Receiver(_)) => return Next::Abort,
+        };
+        let request = progress.request;
+        let refusal = Refusal {
+            rule,
+            offset,
+            field: Some("body".to_owned()),
+            grpc: request.is_grpc_content_type(),
+            version: request.version(),
+        };
+        let answer = self.decider.refuse_body(request, refusal);
+        if progress.answering.get() { Next::Abort } else { Next::Answer(answer) }
+    }
+
+    fn answer_failure(&self, broken: &Broken, progress: &Progress<'_>) -> Next {
+        let failure = match broken {
+            Broken::Client => return Next::Abort,
+            Broken::Unheard => Failure::BadAnswer,
+            Broken::Application(failure) => *failure,
+        };
+        let answer = self.decider.failed(failure);
+        if progress.answering.get() { Next::Abort } else { Next::Answer(answer) }
+    }
+}
+
+/// Tells a client that waits for it to send its body (G19): only now, because the request is allowed.
+async fn invite_body<C: AsyncRead + AsyncWrite>(
+    request: &CanonicalRequest,
+    client: &mut Client<C>,
+) -> std::io::Result<()> {
+    if !request.expects_continue() || !request.has_body() || !client.reader.bytes().is_empty() {
+        return Ok(());
+    }
+    client.writer.out().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+    client.writer.flush().await
+}
+
+/// Writes the canonical head, then the body in its own framing.
+async fn send<R, W>(
+    progress: &Progress<'_>,
+    client: &mut Reader<R>,
+    upstream: &mut Writer<W>,
+) -> Result<(), Fault>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let request = progress.request;
+    request.write_http1_head(upstream.out());
+    let mut decoder = Decoder::of_request(request);
+    let pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
+    transfer(client, upstream, (&mut decoder, Encoder::of_request(request)), pace).await?;
+    progress.sent.set(true);
+    Ok(())
+}
+
+/// Whether a request may be sent again on another connection when the first closed without a word (RFC 9110 §9.2.2).
+fn is_repeatable(request: &CanonicalRequest) -> bool {
+    !request.has_body()
+        && request.framing() != Framing::Chunked
+        && matches!(request.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+}

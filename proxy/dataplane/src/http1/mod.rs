@@ -1,0 +1,25 @@
+//! The HTTP/1.1 codec: from a client's connection to an application's and back, one request after the other.
+//!
+//! The way through: [`serve`] or [`serve_pooled`] reads a head (`wire`, `head`) → the [`crate::exchange::Decider`] puts it through gate and
+//! engine → only with a permit does `forward` write the canonical head to a connection of the [`Pool`] → bodies are
+//! decoded and encoded anew in both directions at the same time (`body`, `chunked`, `trailers`) → the answer's head is
+//! validated and rewritten (`response`) → after a valid `101` both ends become a tunnel (`upgrade`).
+//!
+//! What is malformed after the head has been forwarded aborts both connections; neither is used again.
+
+mod answer;
+mod body;
+mod chunked;
+mod forward;
+mod head;
+pub mod limits;
+mod pool;
+mod response;
+mod session;
+mod trailers;
+mod transfer;
+mod upgrade;
+mod wire;
+
+pub use pool::Pool;
+pub use session::{serve, serve_pooled};

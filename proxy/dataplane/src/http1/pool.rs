@@ -1,0 +1,84 @@
+//! Idle connections to one application, the last used first.
+
+use std::cell::RefCell;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::Instant;
+
+use super::limits;
+use super::wire::{self, Liveness, Reader, Writer};
+use crate::exchange::Upstream;
+
+/// A connection to an application.
+#[derive(Debug)]
+pub(super) struct Connection<Io> {
+    pub(super) reader: Reader<ReadHalf<Io>>,
+    pub(super) writer: Writer<WriteHalf<Io>>,
+    /// It has carried a request before, so the application may just be closing it.
+    pub(super) reused: bool,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+    /// Dials.
+    ///
+    /// # Errors
+    /// Whatever dialling fails with.
+    pub(super) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
+        let (reader, writer) = wire::split(upstream.connect().await?);
+        Ok(Self { reader, writer, reused: false })
+    }
+}
+
+#[derive(Debug)]
+struct Idle<Io> {
+    connection: Connection<Io>,
+    since: Instant,
+}
+
+/// The idle connections of one worker to one application.
+#[derive(Debug)]
+pub struct Pool<Io> {
+    idle: RefCell<Vec<Idle<Io>>>,
+}
+
+impl<Io> Default for Pool<Io> {
+    fn default() -> Self {
+        Self { idle: RefCell::new(Vec::new()) }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
+    /// Closes all of them, for when nothing may be reused any more.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Closes those that have been idle for too long.
+    pub fn sweep(&self) {
+        self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limits::POOLED);
+    }
+
+    /// The connection used last that is still good. `desync` is told of each that has sent bytes nobody asked for (G20).
+    pub(super) fn take(&self, desync: impl Fn()) -> Option<Connection<Io>> {
+        loop {
+            let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
+            match connection.reader.liveness() {
+                Liveness::Alive if since.elapsed() < limits::POOLED => return Some(connection),
+                Liveness::Talking => desync(),
+                Liveness::Alive | Liveness::Closed => {}
+            }
+        }
+    }
+
+    /// Keeps a connection whose last exchange is complete.
+    pub(super) fn put(&self, mut connection: Connection<Io>) {
+        self.sweep();
+        connection.reused = true;
+        connection.reader.rest();
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < limits::POOLED_CONNECTIONS {
+            idle.push(Idle { connection, since: Instant::now() });
+        }
+    }
+}

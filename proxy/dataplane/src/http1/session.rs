@@ -1,0 +1,136 @@
+//! One client's connection: request after request, in order, until either side has enough.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+
+use engine::gate::{GateRule, Refusal};
+use engine::request::Version;
+
+use super::forward::{Client, Forwarder, Next};
+use super::head::{Arrived, read_head};
+use super::limits;
+use super::pool::Pool;
+use super::wire;
+use crate::exchange::{Answer, Decider, Granted, Upstream, Verdict};
+
+/// Serves HTTP/1.1 on `client` until the connection ends. Requests are decided by `decider`; those with a permit go to
+/// `upstream`, on connections of their own. Dropping the future cuts both ends.
+pub async fn serve<C, D, U>(client: C, decider: &D, upstream: &U)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    D: Decider,
+    U: Upstream,
+{
+    serve_pooled(client, decider, upstream, &Pool::default()).await;
+}
+
+/// The same, on connections of `pool` where one is idle: several clients share them, one after the other.
+pub async fn serve_pooled<C, D, U>(client: C, decider: &D, upstream: &U, pool: &Pool<U::Io>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    D: Decider,
+    U: Upstream,
+{
+    let (reader, writer) = wire::split(client);
+    let mut client = Client { reader, writer };
+    let forwarder = Forwarder { decider, upstream, pool };
+    let mut first_byte = Instant::now() + limits::FIRST_HEAD;
+    loop {
+        let turn = match next_head(&mut client, decider, first_byte).await {
+            Ok(length) => take_turn(&forwarder, &mut client, length).await,
+            Err(next) => Turn { next, head_only: false },
+        };
+        match turn.next {
+            Next::Again if decider.ending() => return close(client, false).await,
+            Next::Again => {}
+            Next::Abort => return,
+            Next::Close => return close(client, false).await,
+            Next::Linger => return close(client, true).await,
+            Next::Answer(answer) => {
+                client.writer.out().extend_from_slice(&answer.http1(turn.head_only));
+                return close(client, true).await;
+            }
+        }
+        first_byte = Instant::now() + limits::IDLE;
+        pool.sweep();
+    }
+}
+
+/// What came of one request.
+struct Turn {
+    next: Next,
+    /// An answer to it has no body, because it was a HEAD.
+    head_only: bool,
+}
+
+/// Waits for the next head and gives its length; it lies at the start of what has arrived.
+async fn next_head<C, D>(
+    client: &mut Client<C>,
+    decider: &D,
+    first_byte: Instant,
+) -> Result<usize, Next>
+where
+    C: AsyncRead + AsyncWrite,
+    D: Decider,
+{
+    if client.reader.bytes().is_empty() {
+        client.reader.rest();
+        let arrival = timeout_at(first_byte, client.reader.fill(limits::IDLE_BYTES));
+        if !matches!(arrival.await, Ok(Ok(1..))) {
+            return Err(Next::Close);
+        }
+    }
+    match read_head(&mut client.reader).await.map_err(|_| Next::Abort)? {
+        Arrived::Head(length) => Ok(length),
+        Arrived::Ended => Err(Next::Close),
+        Arrived::Slow | Arrived::TooLong => {
+            Err(Next::Answer(refuse(decider, client.reader.bytes())))
+        }
+    }
+}
+
+/// The answer to a head that is too slow or too long.
+fn refuse<D: Decider>(decider: &D, so_far: &[u8]) -> Answer {
+    let refusal = Refusal {
+        rule: GateRule::Limits,
+        offset: so_far.len(),
+        field: None,
+        grpc: false,
+        version: Version::Http11,
+    };
+    decider.refuse_head(so_far, refusal)
+}
+
+/// Decides one request, whose head is the first `length` bytes, and forwards it with the permit, or answers.
+async fn take_turn<C, D, U>(
+    forwarder: &Forwarder<'_, D, U>,
+    client: &mut Client<C>,
+    length: usize,
+) -> Turn
+where
+    C: AsyncRead + AsyncWrite,
+    D: Decider,
+    U: Upstream,
+{
+    let head = client.reader.bytes().get(..length).unwrap_or_default();
+    let head_only = head.starts_with(b"HEAD ");
+    let verdict = forwarder.decider.decide(head);
+    client.reader.consume(length);
+    let next = match verdict {
+        Verdict::Answer(answer) => Next::Answer(answer),
+        Verdict::Close => Next::Close,
+        Verdict::Forward(Granted { request, permit, in_flight }) => {
+            let next = forwarder.forward(permit, &request, client).await;
+            drop((request, in_flight));
+            next
+        }
+    };
+    Turn { next, head_only }
+}
+
+/// Ends the connection. `linger`: the client may still be sending, and a cut now could take the answer from it.
+async fn close<C: AsyncRead + AsyncWrite>(mut client: Client<C>, linger: bool) {
+    if client.writer.end().await.is_ok() && linger {
+        client.reader.discard().await;
+    }
+}

@@ -1,0 +1,160 @@
+//! The two halves of a connection, with buffers of their own.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::limits;
+
+/// Splits a connection into its buffered halves.
+pub(super) fn split<Io: AsyncRead + AsyncWrite>(
+    io: Io,
+) -> (Reader<ReadHalf<Io>>, Writer<WriteHalf<Io>>) {
+    let (read, write) = tokio::io::split(io);
+    (Reader::new(read), Writer::new(write))
+}
+
+/// The reading half: bytes that have arrived and aren't consumed yet.
+#[derive(Debug)]
+pub(super) struct Reader<R> {
+    io: R,
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+/// What an idle connection turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Liveness {
+    /// Open and silent.
+    Alive,
+    /// The other end has closed it.
+    Closed,
+    /// The other end has sent what nobody asked for.
+    Talking,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    fn new(io: R) -> Self {
+        Self { io, buffer: Vec::new(), start: 0 }
+    }
+
+    /// What has arrived.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+
+    /// Drops the first `count` bytes of what has arrived.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start = self.buffer.len().min(self.start + count);
+        if self.start == self.buffer.len() {
+            self.buffer.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Gives memory back while nothing is going on.
+    pub(super) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer.shrink_to(limits::IDLE_BYTES);
+        }
+    }
+
+    /// Waits for more bytes, at most `most`; 0 is the end. Cancelling loses nothing.
+    pub(super) async fn fill(&mut self, most: usize) -> io::Result<usize> {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.buffer.reserve(most);
+        self.io.read_buf(&mut self.buffer).await
+    }
+
+    /// What an idle connection is, without waiting.
+    pub(super) fn liveness(&mut self) -> Liveness {
+        if !self.bytes().is_empty() {
+            return Liveness::Talking;
+        }
+        let mut space = [0];
+        let mut buffer = ReadBuf::new(&mut space);
+        let mut context = Context::from_waker(Waker::noop());
+        match std::pin::Pin::new(&mut self.io).poll_read(&mut context, &mut buffer) {
+            Poll::Pending => Liveness::Alive,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Liveness::Talking,
+            Poll::Ready(_) => Liveness::Closed,
+        }
+    }
+
+    /// Reads and drops what still comes, within bounds.
+    pub(super) async fn discard(&mut self) {
+        let drain = async {
+            let mut total = 0;
+            while total < limits::LINGER_BYTES {
+                self.consume(usize::MAX - self.start);
+                match self.fill(limits::READ_BYTES).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => total += count,
+                }
+            }
+        };
+        let _ = timeout(limits::LINGER, drain).await;
+    }
+}
+
+/// The writing half: bytes are gathered and go out together.
+#[derive(Debug)]
+pub(super) struct Writer<W> {
+    io: W,
+    out: Vec<u8>,
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    fn new(io: W) -> Self {
+        Self { io, out: Vec::new() }
+    }
+
+    /// Where to append what shall be written.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Writes what is gathered if it is much.
+    pub(super) async fn relieve(&mut self) -> io::Result<()> {
+        if self.out.len() < limits::READ_BYTES {
+            return Ok(());
+        }
+        self.write().await
+    }
+
+    /// Writes all that is gathered and sees it off.
+    pub(super) async fn flush(&mut self) -> io::Result<()> {
+        self.write().await?;
+        self.out.shrink_to(limits::IDLE_BYTES);
+        unless_stalled(limits::WRITE_STALL, self.io.flush()).await
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
+            match unless_stalled(limits::WRITE_STALL, self.io.write(rest)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => written += count,
+            }
+        }
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Writes what is left and ends this direction.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        unless_stalled(limits::WRITE_STALL, self.io.shutdown()).await
+    }
+}
+
+async fn unless_stalled<T>(
+    most: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(most, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
