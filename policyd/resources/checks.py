@@ -24,6 +24,9 @@ class Checks(Protocol):
     def path(self, path: str) -> str:
         """Return the path in the gate's normal form; raises where it isn't in it (semantics V5)."""
 
+    def host(self, host: str) -> str:
+        """Give the host in the gate's normal form; raises where it is none (semantics V6)."""
+
 
 class EngineChecks:
     """The engine itself.
@@ -45,6 +48,11 @@ class EngineChecks:
         from policyd import engine  # noqa: PLC0415
 
         return engine.normal_path(path)
+
+    def host(self, host: str) -> str:
+        from policyd import engine  # noqa: PLC0415
+
+        return engine.normal_host(host)
 
 
 ENGINE: Checks = EngineChecks()

@@ -8,6 +8,7 @@ from typing import Annotated, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from policyd.errors import EngineError
+from policyd.resources.checks import Checks
 from policyd.resources.spec import Items, Spec, reading, shown
 
 RESERVED_HEADERS = frozenset(
@@ -29,7 +30,6 @@ RESERVED_HEADERS = frozenset(
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]{1,32}")
-_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 def normal_header_name(value: object) -> object:
@@ -58,7 +58,9 @@ def normal_header_value(value: object) -> object:
         return value
     if any((ord(char) < 0x20 and char != "\t") or ord(char) == 0x7F for char in value):
         raise ValueError(f"{shown(value)} is no header value: expected no control characters")
-    return value.strip(" \t")
+    if value != value.strip(" \t"):
+        raise ValueError(f"{shown(value)} has blanks around it: expected none, since a request's are removed")
+    return value
 
 
 def normal_method(value: object) -> object:
@@ -69,35 +71,36 @@ def normal_method(value: object) -> object:
     return value
 
 
-def normal_host(value: object) -> object:
-    """Return a host in the normal form of an authority without port.
+def normal_host(value: object, info: ValidationInfo) -> object:
+    """Check a host: an authority in normal form without port, or `*.` in front of one (semantics V6)."""
+    return check_host(value, reading(info).checks) if isinstance(value, str) else value
 
-    `*.` in front stands for one or more labels (V6).
-    """
-    if not isinstance(value, str):
-        return value
-    host = value.lower().removesuffix(".")
-    labels = host.removeprefix("*.").split(".")
-    if (
-        len(host) > 253
-        or _HOST.fullmatch(host) is None
-        or labels[-1].isdigit()
-        or any(len(x) > 63 for x in labels)
-    ):
-        raise ValueError(
-            f"{shown(value)} is no host: expected a DNS name without port, such as web.example or *.example"
-        )
+
+def check_host(host: str, checks: Checks) -> str:
+    """Check a host as `normal_host` does. Raises ValueError."""
+    expected = f"{shown(host)} is no host: expected lower case and no port, as in web.example or *.example"
+    bare = host.removeprefix("*.")
+    try:
+        normal = checks.host(bare)
+    except (EngineError, ValueError) as error:
+        raise ValueError(f"{expected} ({error})") from None
+    is_address = bare.startswith("[") or bare.rpartition(".")[2].isdigit()
+    if normal != bare or (is_address and bare != host):
+        raise ValueError(expected)
     return host
 
 
 def normal_path(value: object, info: ValidationInfo) -> object:
-    """Return a path in the gate's normal form; unreadable where it isn't written so (semantics V5)."""
+    """Check that a path is written in the gate's normal form; otherwise it is unreadable (semantics V5)."""
     if not isinstance(value, str):
         return value
     try:
-        return reading(info).checks.path(value)
+        normal = reading(info).checks.path(value)
     except (EngineError, ValueError) as error:
         raise ValueError(f"{shown(value)} is no path in normal form: {error}") from None
+    if normal != value:
+        raise ValueError(f"{shown(value)} is no path in normal form: expected {shown(normal)}")
+    return value
 
 
 def _normal_prefix(value: object, info: ValidationInfo) -> object:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policyd.resources.http_route import HeaderMatch, distinct
-from policyd.resources.spec import Items, Spec
+from policyd.resources.http_route import Headers
+from policyd.resources.spec import Spec
 
 _SERVICE = r"^\.?[A-Za-z_][A-Za-z_0-9]*(\.[A-Za-z_][A-Za-z_0-9]*)*$"
 _METHOD = r"^[A-Za-z_][A-Za-z_0-9]*$"
@@ -35,10 +35,5 @@ class GRPCMatch(Spec):
 
     method: GRPCMethodMatch | None = None
     """The method; by default any."""
-    headers: Annotated[Items[HeaderMatch], Field(max_length=16)] = ()
-    """Headers, each name once."""
-
-    @model_validator(mode="after")
-    def _names_are_distinct(self) -> Self:
-        distinct(tuple(header.name for header in self.headers), "header")
-        return self
+    headers: Headers = ()
+    """Headers; of one name the first counts."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from policyd.errors import EngineError
 from policyd.resources.conditions import HeaderName, HeaderValue, normal_path
@@ -84,11 +84,16 @@ class QueryMatch(Spec):
         return self
 
 
-def distinct(names: tuple[str, ...], what: str) -> None:
-    """Refuse a name given twice: Gateway API would silently drop the second. Raises ValueError."""
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"{what} {shown(min(twice))} more than once: expected each once")
+Named = TypeVar("Named", HeaderMatch, QueryMatch)
+
+
+def _first_of_each(written: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Of several entries of one name the first counts, as Gateway API says."""
+    return tuple({entry.name: entry for entry in reversed(written)}.values())[::-1]
+
+
+Headers = Annotated[Items[HeaderMatch], Field(max_length=16), AfterValidator(_first_of_each)]
+QueryParams = Annotated[Items[QueryMatch], Field(max_length=16), AfterValidator(_first_of_each)]
 
 
 class HTTPMatch(Spec):
@@ -96,15 +101,9 @@ class HTTPMatch(Spec):
 
     path: PathMatch = PathMatch()
     """The path; by default any."""
-    headers: Annotated[Items[HeaderMatch], Field(max_length=16)] = ()
-    """Headers, each name once."""
-    query_params: Annotated[Items[QueryMatch], Field(max_length=16)] = ()
-    """Keys of the query, each once."""
+    headers: Headers = ()
+    """Headers; of one name the first counts."""
+    query_params: QueryParams = ()
+    """Keys of the query; of one name the first counts."""
     method: HTTPMethod | None = None
     """The method; by default any."""
-
-    @model_validator(mode="after")
-    def _names_are_distinct(self) -> Self:
-        distinct(tuple(header.name for header in self.headers), "header")
-        distinct(tuple(key.name for key in self.query_params), "query parameter")
-        return self

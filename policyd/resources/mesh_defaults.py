@@ -29,7 +29,7 @@ DEFAULT_NAME = "default"
 
 @dataclass(frozen=True, slots=True)
 class UnreadableItem:
-    """An item of `deny` or `require` that can't be read; a list that is no list is one, with index None.
+    """An item of `deny` or `require` that can't be read; a list that is no list is one item.
 
     `name` and `mode` are there where these could be read alone.
     """
@@ -75,8 +75,6 @@ class DenyItem(_Item):
     def _says_what_of_peers_without_identity(self) -> Self:
         if self.identities is not None and self.without_identity is None:
             raise ValueError("expected withoutIdentity: Refuse or Ignore, because identities are given")
-        if self.identities is None and self.without_identity is not None:
-            raise ValueError("withoutIdentity without identities: expected it to be absent")
         return self
 
 

@@ -36,9 +36,15 @@ class Problem:
 
 def explain(error: ValidationError, model: type[BaseModel], written: object) -> Iterable[Problem]:
     """All that is wrong, each place once."""
-    for details in error.errors(include_url=False):
-        path = tuple(part for part in details["loc"] if part != "[key]")
-        yield _problem(details, path, model, written)
+    found = [
+        (tuple(part for part in each["loc"] if part != "[key]"), each)
+        for each in error.errors(include_url=False)
+    ]
+    for path, details in found:
+        inside = (other for other, _ in found if len(other) > len(path) and other[: len(path)] == path)
+        # A list whose items are all wrong counts as too short, too: the items say why.
+        if details["type"] != "too_short" or next(inside, None) is None:
+            yield _problem(details, path, model, written)
 
 
 def _problem(details: ErrorDetails, path: FieldPath, model: type[BaseModel], written: object) -> Problem:
@@ -60,8 +66,8 @@ def _expected(details: ErrorDetails) -> str:
     context, message = details.get("ctx", {}), details["msg"]
     bounds = {
         "literal_error": "expected one of {expected}",
-        "too_short": "expected at least {min_length} items",
-        "too_long": "expected at most {max_length} items",
+        "too_short": "expected {min_length} or more",
+        "too_long": "expected {max_length} or fewer",
     }
     words = bounds.get(details["type"])
     return words.format(**context) if words else f"{message[0].lower()}{message[1:]}"

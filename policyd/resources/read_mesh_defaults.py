@@ -42,7 +42,7 @@ def read_mesh_defaults(draft: Draft) -> Resource[MeshDefaults]:
     written = draft.mapping(draft.spec, ("spec",))
     if written is None:
         fields = MeshDefaultsSpec.model_construct(**_CLOSED)
-        nobody_knows = (UnreadableItem(None),)
+        nobody_knows = (UnreadableItem(0),)
         return draft.resource(
             MeshDefaults(fields, nobody_knows, (), frozenset(MeshDefaultsSpec.model_fields))
         )
@@ -79,7 +79,7 @@ def _items(
         draft.add("too-many", path, f"{len(items)} items: expected at most {MOST_ITEMS}")
         items = None
     if items is None:
-        return (UnreadableItem(None),)
+        return (UnreadableItem(0),)
     return tuple(_item(draft, model, item, (*path, index)) for index, item in enumerate(items))
 
 
@@ -90,7 +90,7 @@ def _item(draft: Draft, model: type[Item], written: object, path: FieldPath) -> 
     found = salvage(model, written, draft.reading)
     name, mode, index = found.get("name"), found.get("mode"), path[-1]
     return UnreadableItem(
-        index=index if isinstance(index, int) else None,
+        index=index if isinstance(index, int) else 0,
         name=name if isinstance(name, str) else None,
         mode="Audit" if mode == "Audit" else "Enforce" if mode == "Enforce" else None,
     )

@@ -10,7 +10,7 @@ from pydantic import Field
 from policyd.model.names import GATEWAY
 from policyd.model.origin import FieldPath
 from policyd.resources.base import Resource
-from policyd.resources.conditions import normal_host
+from policyd.resources.conditions import check_host
 from policyd.resources.draft import Draft
 from policyd.resources.grpc_route import GRPCMatch
 from policyd.resources.http_route import HTTPMatch
@@ -132,13 +132,13 @@ class RouteReader(Generic[M]):
             self._draft.add("wrong-type", path, f"{shown(item)}: expected text")
             return None
         try:
-            return str(normal_host(item))
+            return check_host(item, self._draft.checks)
         except ValueError as error:
             self._draft.add("bad-value", path, str(error))
             return None
 
     def _rules(self, written: Mapping[str, object]) -> tuple[RouteRule[M], ...]:
-        if "rules" not in written and self._kind == "HTTPRoute":
+        if "rules" not in written:
             return (RouteRule(0),)
         items = self._items(written, ("spec", "rules"), MOST_RULES)
         self._match_unreadable |= items is None

@@ -70,7 +70,7 @@ def reserved(draft: Draft) -> Unreadable:
 def _strict(draft: Draft, model: type[Spec], written: object) -> Resource[Any] | Unreadable:
     if "spec" not in draft.document.content:
         draft.add("missing-field", ("spec",), "missing: expected a mapping")
-        return draft.unreadable(salvage(model, {}, draft.reading))
+        return draft.unreadable(salvage(model, None, draft.reading))
     if draft.mapping(written, ("spec",)) is None:
         return draft.unreadable(salvage(model, None, draft.reading))
     spec = draft.validate(model, written, ("spec",))

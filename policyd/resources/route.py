@@ -39,7 +39,8 @@ class ParentRef(Spec):
         None where the parent is none of the route's own namespace.
         """
         pair = canonical(self.group, self.kind, _SERVERS)
-        if pair is None or self.namespace not in {None, namespace}:
+        whole = self.section_name is None and self.port is None
+        if pair is None or self.namespace not in {None, namespace} or not whole:
             return None
         return ObjectKey(*pair, namespace, self.name)
 

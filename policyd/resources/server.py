@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -14,6 +15,9 @@ Protocol = Literal["unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"]
 PathMode = Literal["strict", "merge", "opaque"]
 
 
+_PORT_NAME = re.compile(r"(?=[a-z0-9-]{1,15}$)[0-9-]*[a-z][a-z0-9-]*", re.ASCII)
+
+
 def _port(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(
@@ -21,13 +25,15 @@ def _port(value: object) -> object:
         )
     if isinstance(value, int) and not 1 <= value <= 65535:
         raise ValueError(f"{value} is no port: expected a number from 1 to 65535")
-    if isinstance(value, str) and not (0 < len(value) <= 63 and value.isascii() and value.isprintable()):
-        raise ValueError(f"{shown(value)} is no port's name: expected 1 to 63 printable characters")
+    if isinstance(value, str) and _PORT_NAME.fullmatch(value) is None:
+        raise ValueError(
+            f"{shown(value)} is no port's name: expected a-z, 0-9 and `-`, at most 15, at least one letter"
+        )
     return value
 
 
 PortOrName = Annotated[
-    int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 63})
+    int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 15})
 ]
 """A port's number, or the name of container ports."""
 

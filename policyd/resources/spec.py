@@ -32,8 +32,8 @@ def reading(info: ValidationInfo) -> Reading:
 class Spec(BaseModel):
     """Strict: unknown fields refused, nothing converted.
 
-    Rules of one field are in its type, so that each field can be read alone when another is broken; rules over
-    several fields are `mode="after"` validators.
+    Rules of one field are in its type, so that each field can be read alone when another is broken; rules
+    over several fields are `mode="after"` validators.
     """
 
     model_config = ConfigDict(

@@ -45,8 +45,8 @@ class FileContent:
 class Loaded:
     """All objects of some files.
 
-    `unreadable` are files that are no YAML; `findings` everything else that is wrong with the files themselves. What
-    is wrong with an object is among the object's own findings.
+    `unreadable` are files that are no YAML; `findings` everything else wrong with the files themselves.
+    What is wrong with an object is among the object's own findings.
     """
 
     objects: tuple[AnyObject, ...]
@@ -55,7 +55,7 @@ class Loaded:
 
 
 def find(path: Path) -> Iterator[Path]:
-    """Find the manifest files at a path: itself, or all in a folder and below, in a stable order, but hidden ones.
+    """Find the manifest files at a path: itself, or all in a folder and below but hidden ones; sorted.
 
     Raises SourceError where the path or a folder below can't be read.
     """

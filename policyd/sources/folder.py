@@ -28,7 +28,7 @@ EMPTIED_S = 0.1
 
 
 class Folder:
-    """Follows a folder and tells of its objects. `start` once, then iterate over `batches`; `close` ends both.
+    """Follows a folder and tells of its objects. `start` once, then iterate over `batches`; `close` ends it.
 
     A file that is no YAML, or can't be opened, keeps the objects it had (semantics U6). A file that has not
     changed is not opened. The watch begins before the first reading, so that no change falls between them.
