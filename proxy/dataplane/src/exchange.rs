@@ -7,11 +7,14 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use engine::gate::Refusal;
 use engine::request::CanonicalRequest;
 use engine::{ClientView, Permit};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::metrics::Metrics;
 
 /// Decides the requests of one connection. Gate and engine see one table, the one in force at that moment (semantics T4).
 pub trait Decider {
@@ -25,6 +28,8 @@ pub trait Decider {
     fn failed(&self, failure: Failure) -> Answer;
     /// Whether the connection should end after the present exchange (SIGTERM, the peer's certificate ends).
     fn ending(&self) -> bool;
+    /// Ends as soon as [`Decider::ending`] is true. Awaited between requests only.
+    fn ended(&self) -> impl Future<Output = ()>;
 }
 
 /// Where allowed requests of a connection go.
@@ -60,22 +65,27 @@ pub struct Granted {
 
 /// One of the requests in flight on this worker.
 #[derive(Debug)]
-pub struct InFlight(Rc<Cell<usize>>);
+pub struct InFlight {
+    count: Rc<Cell<usize>>,
+    metrics: Arc<Metrics>,
+}
 
 impl InFlight {
     /// Takes a place, if fewer than `most` are taken.
-    pub fn take(count: &Rc<Cell<usize>>, most: usize) -> Option<Self> {
+    pub fn take(count: &Rc<Cell<usize>>, most: usize, metrics: &Arc<Metrics>) -> Option<Self> {
         if count.get() >= most {
             return None;
         }
         count.set(count.get() + 1);
-        Some(Self(Rc::clone(count)))
+        metrics.in_flight.add(1);
+        Some(Self { count: Rc::clone(count), metrics: Arc::clone(metrics) })
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.count.set(self.count.get().saturating_sub(1));
+        self.metrics.in_flight.add(-1);
     }
 }
 
@@ -173,9 +183,10 @@ mod tests {
     #[test]
     fn a_place_in_flight_is_given_back() {
         let count = Rc::new(Cell::new(0));
-        let one = InFlight::take(&count, 1);
-        assert!(one.is_some() && InFlight::take(&count, 1).is_none());
+        let metrics = Arc::default();
+        let one = InFlight::take(&count, 1, &metrics);
+        assert!(one.is_some() && InFlight::take(&count, 1, &metrics).is_none());
         drop(one);
-        assert_eq!(count.get(), 0);
+        assert_eq!((count.get(), metrics.in_flight.get()), (0, 0));
     }
 }

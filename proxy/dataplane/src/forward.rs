@@ -1,4 +1,5 @@
-//! Moves the bytes of an allowed connection, both ways, unread. A [`Permit`] is the price of entry.
+//! Moves the bytes of an allowed connection, both ways, unread. The price of entry is a [`Permit`] of the engine, or, for
+//! what the pod itself calls, the [`Passage`] that a checked endpoint gives.
 
 use std::cell::Cell;
 use std::io;
@@ -8,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::endpoint::Passage;
 use crate::limits;
 
 /// How a connection ended.
@@ -30,8 +32,9 @@ pub enum Why {
     Broken(io::Error),
 }
 
-/// Forwards until both sides are done, one breaks, or `passes` says no to bytes of the client (before they go on).
-pub async fn connection<C, A>(
+/// Forwards to the pod's application until both sides are done, one breaks, or `passes` says no to bytes of the client
+/// (before they go on).
+pub async fn to_application<C, A>(
     permit: Permit,
     client: C,
     application: A,
@@ -43,6 +46,24 @@ where
 {
     // The permit is for this one connection.
     drop(permit);
+    both_ways(client, application, passes).await
+}
+
+/// Forwards what the pod itself calls.
+pub async fn to_endpoint<C, E>(passage: Passage, client: C, endpoint: E) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    E: AsyncRead + AsyncWrite + Unpin,
+{
+    drop(passage);
+    both_ways(client, endpoint, |_| true).await
+}
+
+async fn both_ways<C, A>(client: C, application: A, passes: impl FnMut(&[u8]) -> bool) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    A: AsyncRead + AsyncWrite + Unpin,
+{
     let (from_client, to_client) = split(client);
     let (from_application, to_application) = split(application);
     let half = HalfClosed::default();

@@ -1,6 +1,52 @@
-//! The data plane.
-#![allow(dead_code, unused)]
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
+//! The data plane of policyd: the library behind `policyd-proxy`.
+//!
+//! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`tls`], [`detect`]) →
+//! [`session`] (who is it, what does the table say) → [`http1`] with [`requests`] deciding, or [`forward`] with a permit;
+//! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`endpoint`].
+//!
+//! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
+//! [`keyring`] and [`enforcement`], from where workers read without waiting; [`admin`] for scrapers and kubelets.
+
+pub mod admin;
+pub mod assignment;
+pub mod cache;
+pub mod certificate;
+pub mod clock;
+pub mod control;
+pub mod credentials;
+pub mod denials;
+pub mod detect;
+pub mod discovery;
+pub mod endpoint;
+pub mod enforcement;
+pub mod exchange;
+pub mod first;
+pub mod forward;
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "written by the generator")]
 #[rustfmt::skip]
-pub mod generated;
-pub mod exchange; pub mod limits; pub mod settings; pub mod certificate; pub mod trust; pub mod tls; pub mod keyring; pub mod clock; pub mod state_dir; pub mod control; pub mod credentials; pub mod issuance; pub mod renewal; pub mod metrics; pub mod signed; pub mod discovery; pub mod enforcement; pub mod assignment; pub mod cache; pub mod policy; pub mod hello; pub mod detect; pub mod prefixed;
+mod generated;
+pub mod hello;
+pub mod http1;
+pub mod inbound;
+pub mod issuance;
+pub mod keyring;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod outbound;
+pub mod places;
+pub mod policy;
+pub mod prefixed;
+pub mod renewal;
+pub mod requests;
+pub mod revisit;
+pub mod run;
+pub mod session;
+pub mod settings;
+pub mod shared;
+pub mod signed;
+pub mod sockets;
+pub mod state_dir;
+pub mod tls;
+pub mod trust;
+pub mod worker;

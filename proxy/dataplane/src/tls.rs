@@ -124,7 +124,8 @@ pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
 /// Whether a failed handshake failed because of who the other end is (semantics I8), and what was wrong.
 pub fn rejected_peer(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidCertificate(problem) => Some(problem.to_string()),
+        Error::InvalidCertificate(CertificateError::Other(OtherError(problem))) => Some(problem.to_string()),
+        Error::InvalidCertificate(problem) => Some(format!("certificate: {problem}")),
         Error::NoCertificatesPresented => Some("it presented no certificate".to_owned()),
         _ => None,
     }

@@ -1,0 +1,316 @@
+//! A connection to one of the pod's ports: TLS of ours is ended here, anything else is taken as it comes; then it is seen
+//! what is spoken, and each arrival is decided before a byte of it goes on.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use engine::{Arrival, Decision, Form, Permit, Reading, Reason};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use crate::certificate::Leaf;
+use crate::clock;
+use crate::detect::Line;
+use crate::exchange::Upstream;
+use crate::first::{self, First, Look, Seen};
+use crate::forward::{self, Why};
+use crate::hello::Hello;
+use crate::http1::{self, Pool};
+use crate::limits;
+use crate::metrics::Subject;
+use crate::places::Place;
+use crate::prefixed::Prefixed;
+use crate::revisit::Carrying;
+use crate::session::{About, ProvenPeer, Session};
+use crate::settings::Inbound;
+use crate::shared::Worker;
+use crate::sockets;
+use crate::tls;
+
+/// One of the pod's ports, on one worker.
+#[derive(Debug)]
+pub struct InboundPort {
+    /// The thread.
+    pub worker: Rc<Worker>,
+    /// Where it listens, and what is behind it.
+    pub port: Inbound,
+    /// Idle connections to the application.
+    pub pool: Pool<TcpStream>,
+}
+
+/// Where allowed requests and connections of a port go.
+#[derive(Debug, Clone, Copy)]
+pub struct Application(SocketAddr);
+
+impl Upstream for Application {
+    type Io = TcpStream;
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let stream = timeout(limits::CONNECT, TcpStream::connect(self.0)).await??;
+        sockets::tune(&stream);
+        Ok(stream)
+    }
+}
+
+impl InboundPort {
+    /// Serves one connection to its end.
+    pub async fn serve(self: Rc<Self>, stream: TcpStream, source: SocketAddr) {
+        let shared = &self.worker.shared;
+        shared.metrics.inbound_connections.add(1);
+        shared.metrics.inbound_open.add(1);
+        match shared.inbound_places.take() {
+            Some(place) => self.open(stream, source, place).await,
+            None => self.overloaded(&self.session(source, None)),
+        }
+        shared.metrics.inbound_open.add(-1);
+    }
+
+    fn session(&self, source: SocketAddr, peer: Option<ProvenPeer>) -> Session {
+        Session::new(&self.worker, self.port.listen.port(), source.ip(), peer)
+    }
+
+    /// Refuses what is beyond the bounds on connections. The denial is the whole effect: the connection is dropped.
+    fn overloaded(&self, session: &Session) {
+        let decision = Decision::refusal(Reason::Overloaded, Form::Closed);
+        let about = About { detail: Some("connections"), ..About::default() };
+        drop(session.settle(Subject::Connection, decision, about));
+    }
+
+    async fn open(&self, mut stream: TcpStream, source: SocketAddr, mut place: Place) {
+        sockets::tune(&stream);
+        let session = self.session(source, None);
+        let own_name = self.worker.shared.settings.own_server_name();
+        let mut seen = Seen::default();
+        let look = Look { tls_for: Some(&own_name), http: reads_http(&session) };
+        let Ok(first) = first::look(&mut stream, &mut seen, look).await else { return };
+        if let First::Ours(hello) = first {
+            self.open_tls(Prefixed::new(seen.bytes, stream), source, hello, place).await;
+            return;
+        }
+        if !place.belongs_to(&source.ip().to_canonical().to_string()) {
+            self.overloaded(&session);
+            return;
+        }
+        self.carry(&session, first, seen, stream).await;
+    }
+
+    /// Ends our own TLS, then goes on with what is inside.
+    async fn open_tls(
+        &self,
+        stream: Prefixed<TcpStream>,
+        source: SocketAddr,
+        hello: Hello,
+        mut place: Place,
+    ) {
+        let (mut stream, peer) = match self.handshake(stream, hello).await {
+            Ok(proven) => proven,
+            Err(error) => {
+                self.handshake_failed(source, &error);
+                return;
+            }
+        };
+        let identity = peer.leaf.identity.to_string();
+        let session = self.session(source, Some(peer));
+        if !place.belongs_to(&identity) {
+            self.overloaded(&session);
+            return;
+        }
+        let mut seen = Seen::default();
+        // On a port where nothing is read there is nothing to wait for.
+        let first = if reads_http(&session) {
+            first::look(&mut stream, &mut seen, Look { tls_for: None, http: true }).await
+        } else {
+            Ok(First::Bytes)
+        };
+        if let Ok(first) = first {
+            self.carry(&session, first, seen, stream).await;
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: Prefixed<TcpStream>,
+        hello: Hello,
+    ) -> io::Result<(TlsStream<Prefixed<TcpStream>>, ProvenPeer)> {
+        let keyring = &self.worker.shared.keyring;
+        // FAIL-CLOSED: without a valid certificate of our own no handshake completes.
+        let own = keyring.valid_credentials(clock::now_millis());
+        let own = own.ok_or_else(|| io::Error::other("we have no valid certificate"))?;
+        let config = match hello {
+            Hello::Mesh => &own.server.mesh,
+            Hello::OwnHttp1 => &own.server.http1,
+            _ => &own.server.unnamed,
+        };
+        let work = async {
+            let _turn = self.worker.handshakes.acquire().await.map_err(io::Error::other)?;
+            TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream).await
+        };
+        let stream = timeout(limits::HANDSHAKE, work).await??;
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let first = chain.first().ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
+        let leaf = Leaf::read(first).map_err(io::Error::other)?;
+        Ok((stream, ProvenPeer { leaf, chain }))
+    }
+
+    /// A peer that can't prove who it is, is a denial (semantics I8); a broken connection is not.
+    fn handshake_failed(&self, source: SocketAddr, error: &io::Error) {
+        self.worker.shared.metrics.handshake_failures.add(1);
+        debug!(source = source.to_string(), problem = error.to_string(), "handshake failed");
+        if let Some(problem) = tls::rejected_peer(error) {
+            let decision = Decision::refusal(Reason::PeerRejected, Form::Closed);
+            let about = About { detail: Some(&problem), ..About::default() };
+            drop(self.session(source, None).settle(Subject::Connection, decision, about));
+        }
+    }
+
+    /// Carries a connection of which the first bytes are known.
+    async fn carry<S>(&self, session: &Session, first: First, seen: Seen, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let arrival = match first {
+            First::Http1 if is_opaque(session) => {
+                return self.carry_probe_or_bytes(session, seen, stream).await;
+            }
+            First::Http1 => return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await,
+            First::Http2 if !takes_http2_as_bytes(session) => return refuse_http2(session),
+            First::Left => return self.left(session).await,
+            First::Stalled | First::Ours(_) => return,
+            First::Silence => Arrival::Silence,
+            First::ForeignTls => Arrival::ForeignTls,
+            First::Http2 | First::Bytes => Arrival::Bytes,
+        };
+        if let Ok(permit) = session.admit(&arrival) {
+            self.carry_bytes(session, (permit, arrival), seen, stream).await;
+        }
+    }
+
+    /// Somebody came and left without a byte. Where that was a declared TCP probe, the application is dialled, as the probe
+    /// would have (semantics T6); nothing is said about anybody else.
+    async fn left(&self, session: &Session) {
+        if session.decide(&Arrival::Silence).permit().is_some() {
+            drop(Application(self.port.application).connect().await);
+        }
+    }
+
+    async fn carry_http<S>(&self, session: &Session, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let application = Application(self.port.application);
+        tokio::select! {
+            () = http1::serve_pooled(stream, session, &application, &self.pool) => {}
+            _ = session.until_denied(Carrying::Http) => {}
+        }
+    }
+
+    /// On an opaque port, plaintext from where probes come from (semantics T6): a declared HTTP probe is answered as one,
+    /// all else are bytes.
+    async fn carry_probe_or_bytes<S>(&self, session: &Session, mut seen: Seen, mut stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Some(head) = first::head(&mut stream, &mut seen).await else { return };
+        if session.is_probe(seen.bytes.get(..head).unwrap_or_default()) {
+            return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
+        }
+        if let Ok(permit) = session.admit(&Arrival::Bytes) {
+            self.carry_bytes(session, (permit, Arrival::Bytes), seen, stream).await;
+        }
+    }
+
+    /// Forwards a connection that was let in, watching its first line and its grant.
+    async fn carry_bytes<S>(
+        &self,
+        session: &Session,
+        (permit, arrival): (Permit, Arrival<'static>),
+        seen: Seen,
+        stream: S,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Ok(application) = Application(self.port.application).connect().await else {
+            self.worker.shared.metrics.failed(crate::exchange::Failure::Unreachable);
+            return;
+        };
+        let arrival = Cell::new(arrival);
+        let mut watch = Watch { session, arrival: &arrival, line: seen.line, begun: seen.bytes.len() };
+        let client = Prefixed::new(seen.bytes, stream);
+        tokio::select! {
+            ended = forward::to_application(permit, client, application, |bytes| watch.passes(bytes)) => {
+                if let Why::Broken(error) = ended.why {
+                    debug!(problem = error.to_string(), "connection broken");
+                }
+            }
+            _ = session.until_denied(Carrying::Connection(&arrival)) => {}
+        }
+    }
+}
+
+/// Watches what a client sends on a connection that was let in before all was known about it.
+struct Watch<'a> {
+    session: &'a Session,
+    arrival: &'a Cell<Arrival<'static>>,
+    line: crate::detect::FirstLine,
+    /// Bytes that the line has seen already, and that are yet to pass.
+    begun: usize,
+}
+
+impl Watch<'_> {
+    fn passes(&mut self, bytes: &[u8]) -> bool {
+        if matches!(self.arrival.get(), Arrival::Silence) {
+            // The first byte puts a silent connection under policy (semantics T6).
+            if self.session.admit(&Arrival::Bytes).is_err() {
+                return false;
+            }
+            self.arrival.set(Arrival::Bytes);
+        }
+        let unseen = bytes.get(self.begun.min(bytes.len())..).unwrap_or_default();
+        self.begun = self.begun.saturating_sub(bytes.len());
+        if matches!(self.arrival.get(), Arrival::ForeignTls) || !reads_http(self.session) {
+            return true;
+        }
+        if self.line.feed(unseen) != Line::Http || takes_http2_as_bytes(self.session) {
+            return true;
+        }
+        let decision = Decision::refusal(Reason::ProtocolRefused, Form::Closed);
+        let about = About { detail: Some("HTTP after the detection ended"), ..About::default() };
+        drop(self.session.settle(Subject::Connection, decision, about));
+        false
+    }
+}
+
+/// Whether HTTP is looked for: on ports where it is read, where probes may come, and while there is no table to say.
+fn reads_http(session: &Session) -> bool {
+    session.judged().is_none_or(|judged| {
+        let port = judged.connection.port();
+        port.reading() == Reading::Http || (session.peer().is_none() && !port.probes().is_empty())
+    })
+}
+
+fn is_opaque(session: &Session) -> bool {
+    session.judged().is_some_and(|judged| judged.connection.port().reading() == Reading::Opaque)
+}
+
+/// HTTP/2 isn't read yet. Where no enforced rule reads requests, on opaque ports and under an `audit` default (semantics
+/// T5), it is decided and forwarded as bytes.
+fn takes_http2_as_bytes(session: &Session) -> bool {
+    session.judged().is_some_and(|judged| {
+        let port = judged.connection.port();
+        port.reading() == Reading::Opaque || port.profile().lenient
+    })
+}
+
+/// FAIL-CLOSED: HTTP/2 where policy reads requests, and we can't yet.
+fn refuse_http2(session: &Session) {
+    let reason = if session.judged().is_some() { Reason::ProtocolRefused } else { Reason::NoPolicyLoaded };
+    let decision = Decision::refusal(reason, Form::Closed);
+    let about = About { detail: Some("HTTP/2 is not served yet"), ..About::default() };
+    drop(session.settle(Subject::Connection, decision, about));
+}

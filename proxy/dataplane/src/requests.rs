@@ -1,0 +1,171 @@
+//! The requests of an HTTP connection, decided: gate and engine on one table, a permit or an answer.
+
+use std::rc::Rc;
+
+use engine::gate::{GateProfile, Refusal, http1};
+use engine::request::CanonicalRequest;
+use engine::rows::Probe;
+use engine::{Arrival, Decision, Form, Reason};
+
+use crate::clock;
+use crate::exchange::{Answer, Decider, Failure, Granted, InFlight, Verdict};
+use crate::metrics::Subject;
+use crate::session::{About, Denial, Session, new_id};
+
+/// The step of D1 at which a probe is allowed.
+const PROBE_STEP: u8 = 3;
+/// HTTP connections of a peer end this long before its certificate does (semantics I9: drained before, cut at the end).
+const BEFORE_EXPIRY_MILLIS: i64 = 10_000;
+/// What the kubelet sends with a probe besides the declared headers (semantics T6).
+const PROBE_HEADERS: [&str; 2] = ["user-agent", "accept"];
+
+impl Decider for Session {
+    fn decide(&self, head: &[u8]) -> Verdict {
+        let worker = self.worker();
+        let Some(in_flight) = InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics) else {
+            return self.refuse(Decision::refusal(Reason::Overloaded, Form::Http), About::default());
+        };
+        match self.gate(head) {
+            Ok(request) => self.decide_request(request, in_flight),
+            Err(refusal) => {
+                let decision = refused(Session::decide(self, &Arrival::Refused(&refusal)));
+                self.refuse(decision, About { gate: Some(&refusal), ..About::default() })
+            }
+        }
+    }
+
+    fn refuse_head(&self, _so_far: &[u8], refusal: Refusal) -> Answer {
+        let decision = refused(Session::decide(self, &Arrival::Refused(&refusal)));
+        self.answer(decision, About { gate: Some(&refusal), ..About::default() })
+    }
+
+    fn refuse_body(&self, request: &CanonicalRequest, refusal: Refusal) -> Answer {
+        let form = if request.is_grpc_content_type() { Form::Grpc } else { Form::Http };
+        let decision = Decision::refusal(Reason::InvalidRequest(refusal.rule), form);
+        self.answer(decision, About { request: Some(request), gate: Some(&refusal), detail: Some("body") })
+    }
+
+    fn failed(&self, failure: Failure) -> Answer {
+        self.worker().shared.metrics.failed(failure);
+        failure_answer(failure)
+    }
+
+    fn ending(&self) -> bool {
+        self.worker().shared.is_stopping() || self.peer_is_ending()
+    }
+
+    async fn ended(&self) {
+        let shared = &self.worker().shared;
+        let mut stopping = shared.stopping.subscribe();
+        let mut changes = shared.revisit.subscribe();
+        while !self.peer_is_ending() {
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// What the client sees of an application that failed: an id and a status, and that it is nothing of policy.
+pub fn failure_answer(failure: Failure) -> Answer {
+    let status = if failure == Failure::Silent { 504 } else { 502 };
+    let view = engine::ClientView { status, grpc_status: 14, category: "unavailable" };
+    Answer { id: new_id(), view, grpc: false }
+}
+
+impl Session {
+    /// Whether the peer's certificate is about to end.
+    fn peer_is_ending(&self) -> bool {
+        let ends = self.peer().map(|peer| peer.leaf.not_after_millis);
+        ends.is_some_and(|end| end - BEFORE_EXPIRY_MILLIS <= clock::now_millis())
+    }
+
+    /// Reads a head as the port of the table in force says; without a table only to know how to answer.
+    fn gate(&self, head: &[u8]) -> Result<CanonicalRequest, Refusal> {
+        match self.judged().as_deref() {
+            Some(judged) => http1(head, judged.connection.port().profile()),
+            None => http1(head, &GateProfile::default()),
+        }
+    }
+
+    /// Whether a head is that of a probe which is exempt from policy (semantics T6). Nothing is counted or written.
+    pub(crate) fn is_probe(&self, head: &[u8]) -> bool {
+        self.gate(head).is_ok_and(|request| {
+            let decision = Session::decide(self, &Arrival::Http(&request));
+            decision.step() == PROBE_STEP && decision.permit().is_some()
+        })
+    }
+
+    fn decide_request(&self, request: CanonicalRequest, in_flight: InFlight) -> Verdict {
+        let decision = Session::decide(self, &Arrival::Http(&request));
+        let probe = decision.step() == PROBE_STEP && decision.permit().is_some();
+        let about = About { request: Some(&request), ..About::default() };
+        match self.settle(Subject::Request, decision, about) {
+            Err(denial) => verdict(&denial),
+            Ok(permit) => {
+                let request = if probe { self.stripped_probe(&request) } else { Some(request) };
+                let Some(request) = request else {
+                    // FAIL-CLOSED: a probe that can't be reduced to what is exempt is no exempt probe.
+                    return self.refuse(Decision::refusal(Reason::EngineError, Form::Http), About::default());
+                };
+                let request = Rc::new(request);
+                *self.in_flight.borrow_mut() = Rc::downgrade(&request);
+                Verdict::Forward(Granted { request, permit, in_flight })
+            }
+        }
+    }
+
+    /// An exempt probe with only those headers that may reach the application (semantics T6).
+    fn stripped_probe(&self, request: &CanonicalRequest) -> Option<CanonicalRequest> {
+        let judged = self.judged()?;
+        let port = judged.connection.port();
+        let declared = port.probes().iter().find_map(|probe| match probe {
+            Probe::Http { target, headers } if **target == *request.target() => Some(headers),
+            _ => None,
+        })?;
+        let mut head = format!("GET {} HTTP/1.1\r\nhost: {}\r\n", request.target(), request.authority()).into_bytes();
+        for (name, value) in request.fields() {
+            if PROBE_HEADERS.contains(&name) || declared.iter().any(|known| **known == *name) {
+                head.extend_from_slice(name.as_bytes());
+                head.extend_from_slice(b": ");
+                head.extend_from_slice(value);
+                head.extend_from_slice(b"\r\n");
+            }
+        }
+        head.extend_from_slice(b"connection: close\r\n\r\n");
+        http1(&head, port.profile()).ok()
+    }
+
+    fn refuse(&self, decision: Decision, about: About<'_>) -> Verdict {
+        match self.settle(Subject::Request, decision, about) {
+            Err(denial) => verdict(&denial),
+            Ok(_) => Verdict::Close,
+        }
+    }
+
+    fn answer(&self, decision: Decision, about: About<'_>) -> Answer {
+        let form = decision.form();
+        let denial = self.settle(Subject::Request, decision, about).err();
+        let view = denial.as_ref().and_then(|denial| denial.decision.client_view());
+        Answer {
+            id: denial.map_or_else(new_id, |denial| denial.id),
+            view: view.unwrap_or_else(|| Reason::EngineError.client_view()),
+            grpc: form == Form::Grpc,
+        }
+    }
+}
+
+/// FAIL-CLOSED: what the gate refused is never allowed, whatever the engine made of it; there is nothing to forward.
+fn refused(decision: Decision) -> Decision {
+    if decision.permit().is_none() { decision } else { Decision::refusal(Reason::EngineError, decision.form()) }
+}
+
+fn verdict(denial: &Denial) -> Verdict {
+    match denial.decision.client_view() {
+        None => Verdict::Close,
+        Some(view) => {
+            Verdict::Answer(Answer { id: denial.id.clone(), view, grpc: denial.decision.form() == Form::Grpc })
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What all threads of one proxy share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::denials::DenialLog;
+use crate::enforcement::Enforcement;
+use crate::keyring::Keyring;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::places::Places;
+use crate::settings::Settings;
+
+/// One proxy.
+#[derive(Debug)]
+pub struct Shared {
+    /// As read at the start.
+    pub settings: Settings,
+    /// Who we are and whom we trust.
+    pub keyring: Arc<Keyring>,
+    /// What decides.
+    pub enforcement: Arc<Enforcement>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where denials are written.
+    pub denials: DenialLog,
+    /// Bounds on inbound connections.
+    pub inbound_places: Arc<Places>,
+    /// Bounds on outbound connections.
+    pub outbound_places: Arc<Places>,
+    /// Changes whenever open connections are to be decided again.
+    pub revisit: watch::Sender<u64>,
+    /// True from SIGTERM on.
+    pub stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// With no identity, no table, and nothing open.
+    pub fn new(settings: Settings, keyring: Arc<Keyring>, metrics: Arc<Metrics>, denials: DenialLog) -> Self {
+        let places = || Arc::new(Places::new(limits::CONNECTIONS, limits::CONNECTIONS_PER_PEER));
+        Self {
+            settings,
+            keyring,
+            enforcement: Arc::default(),
+            metrics,
+            denials,
+            inbound_places: places(),
+            outbound_places: places(),
+            revisit: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// Whether SIGTERM has come.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+/// One thread that carries traffic, and what only it counts.
+#[derive(Debug)]
+pub struct Worker {
+    /// The proxy it belongs to.
+    pub shared: Arc<Shared>,
+    /// HTTP requests that it works on.
+    pub in_flight: Rc<Cell<usize>>,
+    /// How many of them there may be.
+    pub most_in_flight: usize,
+    /// Handshakes that it runs.
+    pub handshakes: Semaphore,
+}
+
+impl Worker {
+    /// One of `count` workers.
+    pub fn new(shared: Arc<Shared>, count: usize) -> Self {
+        Self {
+            shared,
+            in_flight: Rc::default(),
+            most_in_flight: limits::REQUESTS_IN_FLIGHT.div_ceil(count.max(1)),
+            handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
+        }
+    }
+}
