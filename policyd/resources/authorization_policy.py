@@ -14,6 +14,17 @@ from policyd.resources.spec import Action, Instant, Items, Mode, Spec
 class AuthorizationPolicySpec(Spec):
     """Grants, refuses or asks on its target (semantics A1 to A7)."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "self.requiredAuthenticationRefs.filter(ref, ref.kind == 'NetworkAuthentication').size() <= 1",
+            "expected at most one NetworkAuthentication",
+        ),
+        (
+            "self.requiredAuthenticationRefs.filter(ref, ref.kind != 'NetworkAuthentication').size() <= 1",
+            "expected at most one MeshTLSAuthentication or ServiceAccount",
+        ),
+        ("!has(self.validUntil) || self.action == 'Allow'", "validUntil is for action Allow only"),
+    )
     ours_only: ClassVar[frozenset[str]] = frozenset({"action", "mode", "when", "validUntil"})
 
     target_ref: TargetRef

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
@@ -122,6 +122,12 @@ Values = Annotated[Items[T], Field(min_length=1, max_length=256)]
 """What `in` and `notIn` list; never nothing (semantics I7)."""
 
 
+def _exactly_one(*fields: str) -> tuple[tuple[str, str], ...]:
+    """Make the CEL rule that exactly one of the fields is given; `in` is a word of CEL's own."""
+    given = ", ".join(f"has(self.{'__in__' if field == 'in' else field})" for field in fields)
+    return ((f"[{given}].exists_one(given, given)", f"expected exactly one of {', '.join(fields)}"),)
+
+
 class _Test(Spec):
     """What a value is compared with: exactly one of the fields that a subject has."""
 
@@ -143,6 +149,8 @@ def to_written(attribute: str) -> str:
 class HeaderTest(_Test):
     """A test of a request's header."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix", "exists")
+
     name: HeaderName
     """The header's name, compared without case."""
     in_: Annotated[Values[HeaderValue] | None, Field(alias="in")] = None
@@ -157,6 +165,8 @@ class HeaderTest(_Test):
 
 class QueryTest(_Test):
     """A test of a key of a request's query."""
+
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix", "exists")
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
     """The key, compared byte for byte."""
@@ -173,6 +183,8 @@ class QueryTest(_Test):
 class MethodTest(_Test):
     """A test of a request's method."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn")
+
     in_: Annotated[Values[Method] | None, Field(alias="in")] = None
     """The method is one of these."""
     not_in: Values[Method] | None = None
@@ -182,6 +194,8 @@ class MethodTest(_Test):
 class HostTest(_Test):
     """A test of the host that a request asks for."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn")
+
     in_: Annotated[Values[Host] | None, Field(alias="in")] = None
     """The host is one of these; `*.` in front stands for one or more labels."""
     not_in: Values[Host] | None = None
@@ -190,6 +204,8 @@ class HostTest(_Test):
 
 class PathTest(_Test):
     """A test of a request's path, without the query."""
+
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix")
 
     in_: Annotated[Values[Path] | None, Field(alias="in")] = None
     """The path is one of these."""
@@ -201,6 +217,8 @@ class PathTest(_Test):
 
 class WhenItem(Spec):
     """One condition on a request: exactly one of header, query, method, host and path."""
+
+    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("header", "query", "method", "host", "path")
 
     header: HeaderTest | None = None
     """A condition on a header."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -40,6 +40,10 @@ class UnreadableItem:
 
 
 class _Item(Spec):
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("has(self.identities) || has(self.networks)", "expected identities, networks or both"),
+    )
+
     name: ObjectName
     """What the item is called in decisions."""
     identities: Annotated[Items[IdentityForm], Field(min_length=1, max_length=10_000)] | None = None
@@ -65,6 +69,14 @@ class _Item(Spec):
 class DenyItem(_Item):
     """Refuses what matches, in the whole mesh."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        *_Item.cel,
+        (
+            "!has(self.identities) || has(self.withoutIdentity)",
+            "expected withoutIdentity: Refuse or Ignore, because identities are given",
+        ),
+    )
+
     without_identity: Literal["Refuse", "Ignore"] | None = None
     """Whether peers without identity are refused too.
 
@@ -84,6 +96,13 @@ class RequireItem(_Item):
 
 class Revoked(Spec):
     """An identity, a pod or a certificate that is refused (semantics I9)."""
+
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "[has(self.identity), has(self.podUID), has(self.certificateSHA256)].exists_one(given, given)",
+            "expected exactly one of identity, podUID and certificateSHA256",
+        ),
+    )
 
     identity: SpiffeId | None = None
     """A SPIFFE ID."""
@@ -122,7 +141,9 @@ class OpaServer(Spec):
 
     address: Annotated[str, Field(min_length=1, max_length=253)]
     """host:port."""
-    timeout: Duration = timedelta(milliseconds=100)
+    timeout: Annotated[Duration, Field(json_schema_extra={"default": "100ms", "maxLength": 32})] = timedelta(
+        milliseconds=100
+    )
     """How long a request waits for the answer before it is refused."""
     max_concurrent: Annotated[int, Field(ge=1, le=10_000)] = 100
     """How many questions of one proxy may be open at once."""

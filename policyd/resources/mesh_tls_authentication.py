@@ -28,6 +28,12 @@ class IdentityExceptions(Spec):
 class MeshTLSAuthenticationSpec(Spec):
     """Identities: what is listed and selected adds up, `except` removes (semantics I4)."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "has(self.identities) || has(self.identityRefs) || has(self.namespaceSelector)",
+            "expected at least one of identities, identityRefs and namespaceSelector",
+        ),
+    )
     ours_only: ClassVar[frozenset[str]] = frozenset({"namespaceSelector", "except"})
 
     identities: Annotated[Identities, Field(min_length=1)] | None = None

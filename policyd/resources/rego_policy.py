@@ -5,7 +5,7 @@ Until Rego is built each is an unreadable Deny (semantics U1).
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,13 @@ class OpaDecision(Spec):
 
 class RegoPolicySpec(Spec):
     """A Rego module, from one of three places."""
+
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "[has(self.module), has(self.configMapRef), has(self.opa)].exists_one(given, given)",
+            "expected exactly one of module, configMapRef and opa",
+        ),
+    )
 
     target_ref: TargetRef
     """What the policy is about: a Server, a route or the policy's own namespace."""

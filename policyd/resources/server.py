@@ -41,6 +41,12 @@ PortOrName = Annotated[
 class ServerSpec(Spec):
     """A port of the workloads that a selector matches, its protocol and its default (semantics W2, W3)."""
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "has(self.podSelector) != has(self.externalWorkloadSelector)",
+            "expected exactly one of podSelector and externalWorkloadSelector",
+        ),
+    )
     ours_only: ClassVar[frozenset[str]] = frozenset({"pathMode", "upgrades"})
 
     pod_selector: LabelSelector | None = None

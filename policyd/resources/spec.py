@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from policyd.model.names import POLICYD, is_namespace_name, is_object_name
 from policyd.resources.checks import ENGINE, Checks
@@ -46,8 +48,21 @@ class Spec(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    cel: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Rules over several fields for the API server, where they are simple: (CEL expression, message)."""
+
     ours_only: ClassVar[frozenset[str]] = frozenset()
     """Fields, as written, that our group adds to Linkerd's kind of the same name."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Give the schema with the model's CEL rules, for the generator of CRDs."""
+        made = handler.resolve_ref_schema(handler(schema))
+        if cls.cel:
+            made["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in cls.cel]
+        return made
 
     @classmethod
     def doubtful(cls, written: Mapping[str, object]) -> Iterable[str]:

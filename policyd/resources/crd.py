@@ -1,0 +1,332 @@
+"""CustomResourceDefinitions of our group, made from the models: `python -m policyd.resources.crd --write`.
+
+Unknown fields are kept by the API server and not pruned: a misspelt `when` that is silently dropped would
+leave a grant wider than it was written. policyd sees it and calls the object unreadable (semantics U1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policyd.model.names import POLICYD
+from policyd.resources.authorization_policy import AuthorizationPolicySpec
+from policyd.resources.mesh_defaults import MeshDefaultsSpec
+from policyd.resources.mesh_tls_authentication import MeshTLSAuthenticationSpec
+from policyd.resources.network_authentication import NetworkAuthenticationSpec
+from policyd.resources.rego_policy import RegoPolicySpec
+from policyd.resources.server import ServerSpec
+from policyd.resources.spec import Spec
+
+VERSION = "v1alpha1"
+FOLDER = Path(__file__).resolve().parents[2] / "crds"
+HEADER = "# Generated from policyd/resources by `make crds`; edit the models, not this file.\n"
+
+_DROPPED = frozenset({"title", "additionalProperties", "propertyNames", "$defs"})
+_LARGEST_EXACT = 2**53
+"""Bounds beyond are dropped: the API server holds them as floating point."""
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Crd:
+    """A kind of ours as the API server is told of it. `columns` are (name, JSONPath, type)."""
+
+    kind: str
+    plural: str
+    short_name: str
+    spec: type[Spec]
+    columns: tuple[tuple[str, str, str], ...]
+    cluster_scoped: bool = False
+
+
+_TARGET = (("Target kind", ".spec.targetRef.kind", "string"), ("Target", ".spec.targetRef.name", "string"))
+_READY = (("Accepted", '.status.conditions[?(@.type=="Accepted")].status', "string"),)
+_AGE = (("Age", ".metadata.creationTimestamp", "date"),)
+
+CRDS = (
+    Crd(
+        "Server",
+        "servers",
+        "psrv",
+        ServerSpec,
+        (
+            ("Port", ".spec.port", "string"),
+            ("Protocol", ".spec.proxyProtocol", "string"),
+            ("Access policy", ".spec.accessPolicy", "string"),
+            *_READY,
+            *_AGE,
+        ),
+    ),
+    Crd(
+        "AuthorizationPolicy",
+        "authorizationpolicies",
+        "pauthz",
+        AuthorizationPolicySpec,
+        (
+            ("Action", ".spec.action", "string"),
+            ("Mode", ".spec.mode", "string"),
+            *_TARGET,
+            ("Valid until", ".spec.validUntil", "string"),
+            ("Enforcing", ".status.enforcing", "integer"),
+            *_READY,
+            *_AGE,
+        ),
+    ),
+    Crd("MeshTLSAuthentication", "meshtlsauthentications", "pmtls", MeshTLSAuthenticationSpec, _READY + _AGE),
+    Crd("NetworkAuthentication", "networkauthentications", "pnet", NetworkAuthenticationSpec, _READY + _AGE),
+    Crd(
+        "RegoPolicy",
+        "regopolicies",
+        "prego",
+        RegoPolicySpec,
+        (("Mode", ".spec.mode", "string"), *_TARGET, *_READY, *_AGE),
+    ),
+    Crd(
+        "MeshDefaults",
+        "meshdefaults",
+        "mdef",
+        MeshDefaultsSpec,
+        (
+            ("Default", ".spec.defaultAccess", "string"),
+            ("Widest", ".spec.maxDefault", "string"),
+            ("Epoch", ".spec.epoch", "integer"),
+            *_READY,
+            *_AGE,
+        ),
+        cluster_scoped=True,
+    ),
+)
+
+
+def schema_of(model: type[Spec]) -> Schema:
+    """Return the structural schema of a model: no references, no nulls, no conversions."""
+    made = model.model_json_schema(by_alias=True, mode="validation")
+    return _structural(made, made.get("$defs", {}))
+
+
+def _structural(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    merged = _merged(schema, definitions)
+    made: Schema = {name: value for name, value in merged.items() if name not in _DROPPED | {"properties"}}
+    if "const" in made:
+        made["enum"] = [made.pop("const")]
+    if "items" in made:
+        made["items"] = _structural(made["items"], definitions)
+    if "properties" in merged:
+        properties = merged["properties"].items()
+        made["properties"] = {name: _structural(value, definitions) for name, value in properties}
+        made["x-kubernetes-preserve-unknown-fields"] = True
+    elif isinstance(merged.get("additionalProperties"), Mapping):
+        made["additionalProperties"] = _structural(merged["additionalProperties"], definitions)
+    if made.get("default") in (None, [], {}) or isinstance(made.get("default"), Mapping):
+        made.pop("default", None)
+    return _numbers(made)
+
+
+def _merged(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    """Return the schema with what it refers to.
+
+    Of "this or null" the first, because the API server knows no null.
+    """
+    made = dict(schema)
+    choices = [choice for choice in made.pop("anyOf", []) if choice.get("type") != "null"]
+    if len(choices) > 1:
+        raise ValueError(f"a choice of types has no structural schema: {choices}")
+    if choices:
+        made = {**_merged(choices[0], definitions), **made}
+    reference = made.pop("$ref", None)
+    if reference is not None:
+        made = {**_merged(definitions[reference.removeprefix("#/$defs/")], definitions), **made}
+    return made
+
+
+def _numbers(made: Schema) -> Schema:
+    if made.get("type") == "integer":
+        made["format"] = "int64"
+        if made.get("maximum", 0) > _LARGEST_EXACT:
+            del made["maximum"]
+    return made
+
+
+def undescribed(schema: Schema, path: str = "") -> Iterable[str]:
+    """Return the fields below a schema that have no description."""
+    for name, field in schema.get("properties", {}).items():
+        if not field.get("description"):
+            yield f"{path}.{name}"
+        yield from undescribed(field, f"{path}.{name}")
+    if isinstance(schema.get("items"), Mapping):
+        yield from undescribed(schema["items"], f"{path}[]")
+
+
+_CONDITION: Schema = {
+    "type": "object",
+    "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+    "properties": {
+        "type": {"type": "string", "maxLength": 316, "description": "What the condition is about."},
+        "status": {
+            "type": "string",
+            "enum": ["True", "False", "Unknown"],
+            "description": "Whether it holds.",
+        },
+        "observedGeneration": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "description": "The generation that the condition is about.",
+        },
+        "lastTransitionTime": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When the status last changed.",
+        },
+        "reason": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "description": "One word for the status.",
+        },
+        "message": {"type": "string", "maxLength": 32768, "description": "The same for people."},
+    },
+}
+
+_STATUS: Schema = {
+    "type": "object",
+    "description": "What policyd makes of the object.",
+    "properties": {
+        "observedGeneration": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "description": "The generation that the status is about.",
+        },
+        "workloads": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "description": "How many workloads the object concerns.",
+        },
+        "enforcing": {
+            "type": "integer",
+            "format": "int64",
+            "minimum": 0,
+            "description": "How many of these enforce this generation of it.",
+        },
+        "conditions": {
+            "type": "array",
+            "maxItems": 16,
+            "description": "What is true of the object.",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "items": _CONDITION,
+        },
+    },
+}
+
+
+def definition(crd: Crd) -> Schema:
+    """Return the whole CustomResourceDefinition."""
+    properties: Schema = {
+        "apiVersion": {"type": "string", "description": "The version of the object's schema."},
+        "kind": {"type": "string", "description": "The kind of the object."},
+        "metadata": {"type": "object", "description": "The object's metadata."},
+        "spec": schema_of(crd.spec),
+        "status": _STATUS,
+    }
+    description = (crd.spec.__doc__ or "").split("\n\n")[0]
+    version: Schema = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "additionalPrinterColumns": [
+            {"name": name, "jsonPath": path, "type": kind} for name, path, kind in crd.columns
+        ],
+        "subresources": {"status": {}},
+        "schema": {
+            "openAPIV3Schema": {
+                "type": "object",
+                "description": description,
+                "required": ["spec"],
+                "properties": properties,
+            }
+        },
+    }
+    names = {
+        "kind": crd.kind,
+        "listKind": f"{crd.kind}List",
+        "plural": crd.plural,
+        "singular": crd.kind.lower(),
+        "shortNames": [crd.short_name],
+        "categories": ["policyd"],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{crd.plural}.{POLICYD}"},
+        "spec": {
+            "group": POLICYD,
+            "scope": "Cluster" if crd.cluster_scoped else "Namespaced",
+            "names": names,
+            "versions": [version],
+        },
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value that occurs twice twice: anchors are no use to a reader."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def rendered() -> dict[str, str]:
+    """Return the files of `crds/`: name to text."""
+    return {
+        f"{POLICYD}_{crd.plural}.yaml": HEADER
+        + yaml.dump(definition(crd), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+        for crd in CRDS
+    }
+
+
+def stale(folder: Path = FOLDER) -> list[str]:
+    """Return the names of files that are missing, differ, or shouldn't be there."""
+    wanted = rendered()
+    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
+    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
+
+
+def write(folder: Path = FOLDER) -> None:
+    """Write the files, and remove those of kinds that are gone."""
+    folder.mkdir(exist_ok=True)
+    wanted = rendered()
+    for path in folder.glob("*.yaml"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    """Write the CRDs, or say which are stale (exit code 1)."""
+    parser = argparse.ArgumentParser(description="Generate crds/ from the models.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--write", action="store_true", help="write the files")
+    what.add_argument("--check", action="store_true", help="say which files are stale")
+    if parser.parse_args().write:
+        write()
+        return 0
+    names = stale()
+    for name in names:
+        sys.stderr.write(f"crds/{name} is stale: run `make crds`\n")
+    return 1 if names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
