@@ -96,7 +96,7 @@ class Authority:
         return True
 
     def reload(self, now: datetime) -> bool:
-        """Read the folder again; whether anything changed. Keeps what it had where it raises MaterialError."""
+        """Read the folder again; whether anything changed. Raises MaterialError, keeping what it had."""
         material = load_material(self._folder, self.trust_domain, now)
         if material.roots == self._material.roots and _same_signer(material, self._material):
             return False

@@ -1,0 +1,123 @@
+"""`identity --config FILE`: run the certificate authority until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+import uvloop
+
+from identity.audit import Journal, JournalError
+from identity.authority import Authority
+from identity.issuance import Checks, Issuance
+from identity.limits import Limits
+from identity.material import MaterialError
+from identity.metrics import Metrics
+from identity.pods import FolderPods, PodPresence, Unchecked
+from identity.refusal import Refused
+from identity.service import BundleFeed, IdentityService
+from identity.settings import Settings
+from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
+from identity.tokens import JwksError, JwksTokenVerifier
+from identity.upkeep import Upkeep
+from servicekit.config import ConfigError, load_config, split_address
+from servicekit.logs import configure_logs
+from servicekit.server import BoundedServer, ListenError
+from servicekit.shutdown import stop_requested
+
+DRAIN_SECONDS = 5.0
+_FAULTS = (
+    ConfigError,
+    MaterialError,
+    JwksError,
+    JournalError,
+    ListenError,
+    SpiffeIdError,
+    Refused,
+)
+
+
+@click.command()
+@click.option("--config", "config", type=click.Path(path_type=Path), required=True, help="JSON file.")
+@click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
+def main(config: Path, debug: bool) -> None:
+    """Run the certificate authority."""
+    configure_logs(debug=debug)
+    try:
+        settings = load_config(config, Settings)
+        uvloop.run(run(settings, _say))
+    except _FAULTS as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"identity: {line}", file=sys.stderr)  # noqa: T201 — one line, not a log
+        sys.exit(2)
+
+
+async def run(settings: Settings, say: Callable[[dict[str, str]], None]) -> None:
+    """Serve until asked to stop; `say` gets the ready line. Raises one of _FAULTS where it can't start."""
+    stop = stop_requested()
+    metrics = Metrics()
+    trust_domain = TrustDomain(settings.trust_domain)
+    own = SpiffeId.of_service_account(trust_domain, settings.control_plane_namespace, "identity")
+    authority = Authority(settings.issuer_folder, trust_domain, settings.leaf_lifetime, datetime.now(UTC))
+    checks = Checks(_tokens(settings), _pods(settings), Limits())
+    journal = Journal(settings.journal)
+    issuance = Issuance(authority, journal, checks)
+    feed = BundleFeed(authority.bundles)
+    upkeep = Upkeep(authority, issuance, own, feed, metrics)
+    service = IdentityService(issuance, feed, metrics)
+    try:
+        server = BoundedServer([service])
+        address = await server.listen(*split_address(settings.listen), await upkeep.prepare())
+        _serve_metrics(settings, metrics)
+        say({"event": "identity_ready", "address": address, "identity": str(own)})
+        background = asyncio.create_task(upkeep.run())
+        await stop.wait()
+        background.cancel()
+        await _drain(server, service)
+    finally:
+        await journal.close()
+
+
+async def _drain(server: BoundedServer, service: IdentityService) -> None:
+    """Let what is being signed be answered, then end the streams too."""
+    server.stop_listening()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(service.finished(), DRAIN_SECONDS)
+    server.close()
+    with suppress(TimeoutError):
+        await asyncio.wait_for(server.wait_closed(), DRAIN_SECONDS)
+
+
+def _tokens(settings: Settings) -> JwksTokenVerifier:
+    tokens = settings.tokens
+    return JwksTokenVerifier(tokens.jwks_file, tokens.issuer, tokens.audience)
+
+
+def _pods(settings: Settings) -> PodPresence:
+    return Unchecked() if settings.pods_folder is None else FolderPods(settings.pods_folder)
+
+
+def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
+    if settings.metrics_listen is None:
+        return
+    try:
+        metrics.serve(*split_address(settings.metrics_listen))
+    except OSError as error:
+        raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
+
+
+def _say(line: dict[str, str]) -> None:
+    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
