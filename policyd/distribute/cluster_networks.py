@@ -1,4 +1,4 @@
-"""Networks that belong to the cluster beside those of MeshDefaults (semantics W5): `policyctl up` has its own."""
+"""Networks of the cluster beside those of MeshDefaults (semantics W5): `policyctl up` has its own."""
 
 from __future__ import annotations
 

@@ -139,6 +139,11 @@ class Controller:
             raise GRPCError(Status.FAILED_PRECONDITION, detail)
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
         pod = pod_of(self.world, caller, self.trust_domain)
+        member = self.world.workloads.member(pod.key)
+        if member is not None and member.shape is not None and member.shape.key in self._compiler.failures:
+            # FAIL-CLOSED: an older table stays in force there, but nobody says that it still holds.
+            problem = self._compiler.failures[member.shape.key].message
+            raise GRPCError(Status.UNAVAILABLE, f"TABLE_REFUSED: {problem}")
         table = self._compiler.table_of_member(pod.key)
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")

@@ -1,7 +1,7 @@
 """One proxy's policy stream, from its Hello to its end (design §8).
 
-At most one assignment is unacknowledged at a time, and each is made from the newest state: a slow proxy costs one
-message, and never sees a state that is no longer true.
+At most one assignment is unacknowledged at a time, and each is made from the newest state: a slow proxy costs
+one message, and never sees a state that is no longer true.
 """
 
 from __future__ import annotations

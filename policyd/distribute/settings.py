@@ -45,8 +45,8 @@ class Settings(_Strict):
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Every folder that policyd reads, in the order given; the pods' last."""
-        return self.folders if self.pods_folder is None else (*self.folders, self.pods_folder)
+        """Every folder that policyd reads; the pods' first, since of an object in two the earlier counts."""
+        return self.folders if self.pods_folder is None else (self.pods_folder, *self.folders)
 
 
 def split_address(address: str) -> tuple[str, int]:

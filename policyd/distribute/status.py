@@ -1,7 +1,7 @@
 """Who enforces what, for `policyctl status`, as JSON over a Unix socket of the operator's own.
 
-One line in, one line out: `{"ask": "status"}`, `{"ask": "table", "version": "sha256:…"}`, `{"ask": "facts", "uid": …}`.
-Nothing here changes anything.
+One line in, one line out: `{"ask": "status"}`; `{"ask": "table", "version": "sha256:…"}` for the bytes of a
+snapshot or of pod facts. Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Told:
 
 
 def status_of(controller: Controller) -> Answer:
-    """Return the whole picture: each proxy, each pod without one connected, what is wrong with the sources."""
+    """Return the whole picture: proxies, pods without one connected, what is wrong with the sources."""
     sessions = [each for each in controller.publisher.listeners if isinstance(each, Session)]
     standing = controller.standing()
     connected = {session.pod_key for session in sessions}

@@ -1,0 +1,157 @@
+"""identity and policyd of a run: their settings, their root, their tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from identity.material import create_root
+from identity.spiffe_id import TrustDomain
+from policyd.errors import SourceError
+from policyd.up.addresses import AddressRange
+from policyd.up.pod_object import control_plane_pod, node_manifest
+from policyd.up.process import Child, Command
+from policyd.up.programs import python_program
+from policyd.up.run_folder import RunFolder
+from policyd.up.screen import Screen, parse_record
+from policyd.up.tokens import Holder, TokenIssuer, write_private
+
+NAMESPACE = "policyd"
+AUDIENCE = "policyd-identity"
+IDENTITY_PORT = 9443
+POLICY_PORT = 9444
+START_SECONDS = 30.0
+TOKEN_RENEW_SECONDS = 600.0
+
+
+class ControlPlane:
+    """Both processes and everything they are given."""
+
+    def __init__(self, run: RunFolder, addresses: AddressRange, trust_domain: str, manifests: Path) -> None:
+        self._run = run
+        self._addresses = addresses
+        self._trust_domain = trust_domain
+        self._manifests = manifests
+        self._uid = str(uuid.uuid4())
+        self._children: list[Child] = []
+        self._renewal: asyncio.Task[None] | None = None
+        self.tokens = TokenIssuer()
+        self.identity_address = f"{addresses.control_plane}:{IDENTITY_PORT}"
+        self.policy_address = f"{addresses.control_plane}:{POLICY_PORT}"
+        self.status_socket = run.path / "policyd.sock"
+        self.roots_file = run.path / "roots.pem"
+
+    async def start(self, screen: Screen, on_record: Callable[[str, dict[str, object]], None]) -> None:
+        """Start identity, then policyd; return when both say that they are ready. Raises SourceError."""
+        create_root(self._run.root, TrustDomain(self._trust_domain))
+        self.roots_file.write_bytes((self._run.root / "root.crt").read_bytes())
+        self._write_objects()
+        self._write_token()
+        write_private(self._run.path / "jwks.json", self.tokens.jwks())
+        for name, module, settings in (
+            ("identity", "identity.main", self._identity_settings()),
+            ("policyd", "policyd.distribute.main", self._policyd_settings()),
+        ):
+            await self._start(name, module, settings, screen, on_record)
+        self._renewal = asyncio.create_task(self._renew_token())
+
+    async def stop(self) -> None:
+        """End both."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+        await asyncio.gather(*(child.stop() for child in self._children))
+
+    async def _start(
+        self,
+        name: str,
+        module: str,
+        settings: dict[str, object],
+        screen: Screen,
+        on_record: Callable[[str, dict[str, object]], None],
+    ) -> None:
+        file = self._run.path / f"{name}.json"
+        write_private(file, json.dumps(settings, indent=1))
+        ready, said = asyncio.Event(), [""]
+
+        def on_line(line: str) -> None:
+            record = parse_record(line)
+            said[0] = line
+            if record is not None:
+                on_record(name, record)
+                if record.get("event") == f"{name}_ready":
+                    ready.set()
+            screen.service(name, line)
+
+        words = [*python_program(module), "--config", str(file)]
+        child = Child(
+            Command(words, _environment(), self._run.path),
+            on_line,
+            lambda why: screen.problem(f"{name} {why}"),
+        )
+        self._children.append(child)
+        child.start()
+        try:
+            await asyncio.wait_for(ready.wait(), START_SECONDS)
+        except TimeoutError:
+            raise SourceError(
+                f"{name}: not ready after {START_SECONDS:.0f} s; it last said: {said[0]}"
+            ) from None
+
+    def _identity_settings(self) -> dict[str, object]:
+        return {
+            "trustDomain": self._trust_domain,
+            "namespace": NAMESPACE,
+            "listen": self.identity_address,
+            "issuerFolder": str(self._run.root),
+            "podsFolder": str(self._run.pods),
+            "stateDir": str(self._run.state("identity")),
+            "tokens": {
+                "issuer": self.tokens.issuer,
+                "audience": AUDIENCE,
+                "jwksFile": str(self._run.path / "jwks.json"),
+            },
+        }
+
+    def _policyd_settings(self) -> dict[str, object]:
+        return {
+            "trustDomain": self._trust_domain,
+            "namespace": NAMESPACE,
+            "listen": self.policy_address,
+            "folders": [str(self._manifests)],
+            "podsFolder": str(self._run.pods),
+            "identity": {"address": self.identity_address},
+            "tokenFile": str(self._run.path / "policyd.token"),
+            "rootsFile": str(self.roots_file),
+            "stateDir": str(self._run.state("policyd")),
+            "statusSocket": str(self.status_socket),
+            "extraClusterNetworks": [self._addresses.network],
+        }
+
+    def _write_objects(self) -> None:
+        node = node_manifest(self._addresses.node)
+        own = control_plane_pod(NAMESPACE, "policyd", self._uid)
+        write_private(self._run.pods / "node.json", json.dumps(node))
+        write_private(self._run.pods / f"{NAMESPACE}_policyd-0.json", json.dumps(own))
+
+    def _write_token(self) -> None:
+        holder = Holder(NAMESPACE, "policyd", account_uid(NAMESPACE, "policyd"), "policyd-0", self._uid)
+        write_private(self._run.path / "policyd.token", self.tokens.mint(holder, AUDIENCE))
+
+    async def _renew_token(self) -> None:
+        while True:
+            await asyncio.sleep(TOKEN_RENEW_SECONDS)
+            self._write_token()
+
+
+def account_uid(namespace: str, name: str) -> str:
+    """Return a uid for a service account, the same for the whole run."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{namespace}/{name}"))
+
+
+def _environment() -> dict[str, str]:
+    kept = ("PATH", "HOME", "LANG", "PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
+    return {"PYTHONUNBUFFERED": "1"} | {name: os.environ[name] for name in kept if name in os.environ}

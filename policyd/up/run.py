@@ -1,0 +1,160 @@
+"""`policyctl up DIR`, from start to end: whatever happens, no process and no file is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policyd.errors import SourceError
+from policyd.sources.files import load
+from policyd.sources.folder import Folder
+from policyd.up.addresses import free_range
+from policyd.up.control_plane import AUDIENCE, NAMESPACE, ControlPlane, account_uid
+from policyd.up.kubelet import Kubelet
+from policyd.up.programs import find_proxy
+from policyd.up.replica import Surroundings
+from policyd.up.run_folder import SOCKET, RunFolder
+from policyd.up.screen import Screen
+from policyd.up.up_socket import UpSocket, ask_socket
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run that has started: what a demo or a test looks at."""
+
+    folder: Path
+    trust_domain: str
+    kubelet: Kubelet
+    control_plane: ControlPlane
+    records: asyncio.Queue[dict[str, Any]]
+    """Log records of identity and policyd; bounded, the newest are dropped where nobody takes them."""
+
+    async def all_ready(self, seconds: float) -> None:
+        """Wait until every pod is ready. Raises SourceError naming those that aren't in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.kubelet.unready or not self.kubelet.replicas:
+                    self.kubelet.changed.clear()
+                    await self.kubelet.changed.wait()
+        except TimeoutError:
+            names = ", ".join(self.kubelet.unready) or "no pod"
+            raise SourceError(f"not ready after {seconds:.0f} s: {names}; --verbose shows why") from None
+
+
+Body = Callable[[Running], Awaitable[None]]
+
+
+async def run_up(folder: Path, screen: Screen, body: Body) -> None:
+    """Run the workloads of a folder while `body` runs. Raises SourceError where it can't be begun."""
+    proxy = find_proxy()
+    _refuse_unreadable(folder)
+    run = RunFolder()
+    try:
+        await _run(folder.resolve(), run, proxy, screen, body)
+    finally:
+        run.remove()
+
+
+def _refuse_unreadable(folder: Path) -> None:
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: no such folder")
+    unreadable = load([folder]).unreadable
+    if unreadable:
+        raise SourceError("\n".join(problem.text for problem in unreadable))
+
+
+async def _run(folder: Path, run: RunFolder, proxy: Path, screen: Screen, body: Body) -> None:
+    addresses = free_range()
+    trust_domain = f"up-{secrets.token_hex(4)}.local"
+    plane = ControlPlane(run, addresses, trust_domain, folder)
+    around = Surroundings(
+        trust_domain,
+        NAMESPACE,
+        plane.identity_address,
+        plane.policy_address,
+        plane.roots_file,
+        AUDIENCE,
+        addresses.node,
+        proxy,
+        plane.tokens,
+        account_uid,
+    )
+    kubelet = Kubelet(run, addresses, around, screen)
+    running = Running(folder, trust_domain, kubelet, plane, asyncio.Queue(1000))
+    socket = UpSocket(run.path.parent / SOCKET, _asks(running))
+    await socket.open()
+    watch = Folder(folder)
+    following: asyncio.Task[None] | None = None
+    try:
+        screen.say(
+            f"trust domain {trust_domain}; pods in {addresses.network}, which counts as a cluster network"
+        )
+        screen.say("explicit listeners on one machine: to try and test, no isolation boundary")
+        await plane.start(screen, lambda _name, record: _offer(running.records, record))
+        await kubelet.take(watch.start())
+        following = asyncio.create_task(kubelet.follow(watch))
+        await body(running)
+    finally:
+        watch.close()
+        if following is not None:
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+        await kubelet.stop()
+        await plane.stop()
+        await socket.close()
+
+
+def _offer(records: asyncio.Queue[dict[str, Any]], record: dict[str, Any]) -> None:
+    with contextlib.suppress(asyncio.QueueFull):
+        records.put_nowait(record)
+
+
+def _asks(running: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
+    async def of_policyd(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await ask_socket(running.control_plane.status_socket, question)
+
+    async def status(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        pods = [
+            {
+                "pod": f"{replica.namespace}/{replica.name}",
+                "ready": replica.ready,
+                "address": replica.addresses.proxy,
+                "uid": replica.uid,
+                "listeners": {
+                    each.target: f"{replica.addresses.application}:{each.listen}"
+                    for each in replica.listeners
+                },
+            }
+            for replica in running.kubelet.replicas.values()
+        ]
+        return {**await of_policyd(question), "folder": str(running.folder), "pods": pods}
+
+    async def denials(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"denials": running.kubelet.records.last(int(question.get("count") or 20))}
+
+    async def denial(question: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = running.kubelet.records.find(str(question.get("id")))
+        return (
+            {"error": f"{question.get('id')}: not among the last denials"}
+            if found is None
+            else {"denial": found}
+        )
+
+    return {"status": status, "denials": denials, "denial": denial, "table": of_policyd}
+
+
+async def until_interrupted(running: Running) -> None:
+    """Wait for SIGINT or SIGTERM."""
+    del running
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, over.set)
+    await over.wait()

@@ -1,0 +1,86 @@
+"""What `policyctl up` shows: a line for each thing that happened, with who said it in front."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import click
+
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
+_WIDTH = 16
+
+
+class Screen:
+    """Lines on a stream; `quiet` leaves out what applications say."""
+
+    def __init__(self, quiet: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._stream = stream or sys.stdout
+        self._colours: dict[str, str] = {}
+        self._began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Tell of the run itself."""
+        self._write("up", text, bold=True)
+
+    def problem(self, text: str) -> None:
+        """Tell of something the user should look at."""
+        self._write("up", click.style(text, fg="red"), bold=True)
+
+    def application(self, pod: str, line: str) -> None:
+        """Pass on what a container wrote."""
+        if not self._quiet:
+            self._write(pod, line)
+
+    def service(self, name: str, line: str) -> None:
+        """Pass on what one of our processes wrote, if it is a warning or somebody wants everything."""
+        record = parse_record(line)
+        level = str((record or {}).get("level", "")).lower()
+        if self._verbose or record is None or level in {"warning", "warn", "error", "critical"}:
+            self._write(name, line)
+
+    def denial(self, pod: str, record: Mapping[str, Any]) -> None:
+        """Tell of a denial in one line."""
+        self._write(pod, click.style(denial_line(record), fg="red"))
+
+    def _write(self, name: str, text: str, bold: bool = False) -> None:
+        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+        prefix = click.style(f"{name:<{_WIDTH}}", fg=None if bold else colour, bold=bold)
+        try:
+            click.echo(f"{prefix} {text}", file=self._stream)
+        except BrokenPipeError:
+            self._stream = open("/dev/null", "w")  # noqa: SIM115 — nobody reads any more; the run goes on
+
+
+def parse_record(line: str) -> dict[str, Any] | None:
+    """Return a log line as the JSON object it is; None for any other."""
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def denial_line(record: Mapping[str, Any]) -> str:
+    """Say a denial: `denied GET /books/3 from books/traffic: no_matching_rule (019…)`."""
+    peer, request = record.get("peer") or {}, record.get("request") or {}
+    what = f"{request.get('method')} {request.get('path')}" if request else f"port {record.get('port')}"
+    who = short_identity(peer.get("identity")) or f"{peer.get('ip')} without identity"
+    verb = "denied" if record.get("event") != "would_deny" else "would deny"
+    by = f" by {record['authorization']}" if record.get("authorization") else ""
+    return f"{verb} {what} from {who}: {record.get('reason')}{by} ({record.get('id')})"
+
+
+def short_identity(identity: str | None) -> str:
+    """Return `namespace/serviceaccount` of an identity of our form; others whole; "" for none."""
+    parts = (identity or "").split("/")
+    if len(parts) == 7 and (parts[3], parts[5]) == ("ns", "sa"):
+        return f"{parts[4]}/{parts[6]}"
+    return identity or ""
