@@ -95,10 +95,12 @@ impl<'a> Read<'a> {
             && port.reading() == Reading::Http
             && request.unread().is_none()
         {
-            let routes = &connection.table().routes;
             read.request = Some(request);
-            read.selected = port.selector.select(routes, request);
-            port.guard.concerned(routes, request, &mut read.matched);
+            if !port.routes().is_empty() {
+                let routes = &connection.table().routes;
+                read.selected = port.selector.select(routes, request);
+                port.guard.concerned(routes, request, &mut read.matched);
+            }
         }
         read
     }

@@ -1,0 +1,1 @@
+"""Measurements: reported, never tests. `python -m bench [NAME…]`."""
