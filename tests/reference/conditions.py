@@ -94,7 +94,7 @@ def condition(value: Any) -> Condition:
     if test == "prefix":
         prefix = _value(subject, given)
         return Condition(subject, name, "prefix", [text(prefix)])
-    return Condition(subject, name, test, [_value(subject, item) for item in items(given)])
+    return Condition(subject, name, test, sorted({_value(subject, item) for item in items(given)}))
 
 
 def conditions(value: Any) -> list[Condition]:

@@ -69,7 +69,9 @@ def decide(world: World, question: Question, arrival: Arrival) -> dict[str, Any]
         return _answer(Outcome("deny", "no_policy_loaded", 1), None, http, grpc)
     port = port_of(world, workload, question.port)
     if 0 < world.defaults.max_table_age < question.table_age:
-        return _answer(Outcome("deny", "policy_stale", 1), port, http, grpc)
+        return _answer(
+            Outcome("deny", "policy_stale", 1), port, http and port.reads_http, grpc and port.reads_http
+        )
     outcome = _pass(world.defaults, port, question, arrival, enforce_all=False)
     would = _pass(world.defaults, port, question, arrival, enforce_all=True)
     http = http and (port.reads_http or outcome.step == 3)
@@ -215,7 +217,8 @@ def _is_probe(
         for name, value in request.headers
     )
     targets = [probe.target for probe in port.probes if probe.kind == "http"]
-    if request.method == "GET" and bodiless and request.target in targets:
+    kubelet = request.method == "GET" and request.version != "2"
+    if kubelet and bodiless and request.target in targets:
         return True
     return (
         "grpc" in kinds

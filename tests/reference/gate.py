@@ -137,7 +137,8 @@ def http2(parts: dict[str, str], headers: list[tuple[str, str]], profile: Profil
     _method(parts["method"], find)
     size = sum(len(name) + len(value) for name, value in headers)
     find.add("limits", len(parts["path"]) > TARGET_LIMIT or len(headers) > COUNT_LIMIT or size > LIST_LIMIT)
-    for _, value in headers:
+    for name, value in headers:
+        find.add("G11", name != name.lower())
         find.add("G12", CONTROL.search(value.encode("latin-1")), hard=True)
         find.add("G12", value != value.strip(" \t"))
     find.add("G14", any(name in CONNECTION_HEADERS for name, _ in headers))

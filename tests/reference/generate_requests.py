@@ -101,6 +101,12 @@ def _headers(rng: Random) -> list[list[str]]:
     return found
 
 
+def _lower(rng: Random, headers: list[list[str]]) -> list[list[str]]:
+    """HTTP/2 knows names in lower case only, and values without blanks around them."""
+    upper = often(rng, 0.02)
+    return [[name if upper else name.lower(), value.strip()] for name, value in headers]
+
+
 def _request(rng: Random) -> Body:
     kind = pick(
         rng, (("http", 12), ("grpc", 2.2), ("bytes", 0.8), ("silent", 0.7), ("tls", 0.4), ("raw", 1.2))
@@ -117,7 +123,14 @@ def _request(rng: Random) -> Body:
         service, method = pick(rng, ((("s.S", "M"), 5), (("t.T", "M"), 2), (("s.S", "N"), 2)))
         if often(rng, 0.15):
             service, method = "grpc.health.v1.Health", "Check"
-        return {"grpc": {"service": service, "method": method, "host": _host(rng), "headers": _headers(rng)}}
+        return {
+            "grpc": {
+                "service": service,
+                "method": method,
+                "host": _host(rng),
+                "headers": _lower(rng, _headers(rng)),
+            }
+        }
     return {"http": _http(rng)}
 
 
@@ -139,8 +152,11 @@ def _http(rng: Random) -> Body:
         )
     if method != "GET" and often(rng, 0.2):
         headers.append(["content-length", rng.choice(("0", "7"))])
+    version = pick(rng, (("1.1", 6), ("1.0", 1), ("2", 3)))
+    if version == "2":
+        headers = _lower(rng, headers)
     return {
-        "version": pick(rng, (("1.1", 6), ("1.0", 1), ("2", 3))),
+        "version": version,
         "method": method,
         "path": pick(rng, TARGETS),
         "host": _host(rng),

@@ -96,9 +96,8 @@ def _matches(port: Port) -> list[Match]:
 
 
 def _reads_paths(port: Port) -> bool:
-    if any(item.subject == "path" for row in port.rows for item in row.conditions):
-        return True
-    return any((match.path_test, match.path) != ("prefix", "/") for match in _matches(port))
+    """Routes read paths, whatever their matches say."""
+    return bool(port.routes) or any(item.subject == "path" for row in port.rows for item in row.conditions)
 
 
 def _bare(world: World, workload: Workload, number: int, server: Server | None) -> Port:

@@ -115,6 +115,8 @@ class Row:
         if not self.route_holds(seen):
             failures.append("route")
         for place, item in enumerate(self.conditions):
+            if item in self.conditions[:place]:
+                continue
             if not self.condition_holds(item, seen):
                 failures.append(f"condition:{place}")
         if self.expired(seen.now):
