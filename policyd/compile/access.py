@@ -44,3 +44,8 @@ def meet(accesses: Iterable[Access]) -> Access:
     if widest is Access.ALL_UNAUTHENTICATED and Access.AUDIT in given:
         return Access.AUDIT
     return widest
+
+
+def is_wider(access: Access, bound: Access) -> bool:
+    """Whether an access grants anybody what the bound doesn't; `audit` grants what `all-unauthenticated` does."""
+    return access is not Access.DENY and meet([access, bound]) not in {access, Access.AUDIT}

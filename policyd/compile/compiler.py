@@ -12,6 +12,7 @@ from policyd.compile.context import CLUSTER_RULES, MESH, Context
 from policyd.compile.external import refused_externals
 from policyd.compile.memo import Memo
 from policyd.compile.mesh import MESH_DEFAULTS, cluster_rules_of, defaults_of, mesh_of
+from policyd.compile.rows import Access
 from policyd.compile.table import (
     CompiledTable,
     EncodedCluster,
@@ -65,6 +66,11 @@ class Compiler:
         """The table of every workload that has one."""
         found = ((name, self.table(name)) for name in self.world.workloads.names())
         return {name: table for name, table in found if table is not None}
+
+    @property
+    def max_default(self) -> Access:
+        """The widest that a port's default without a Server can be (semantics W4)."""
+        return self._context.mesh.max_default
 
     @property
     def cluster(self) -> EncodedCluster:

@@ -112,7 +112,7 @@ class _Numbered:
     """Rows and routes with their indices: rules in the order of attribution, routes by age."""
 
     def __init__(self, drafts: Iterable[_Draft]) -> None:
-        rows = {id(draft.rows.placed): draft.rows for draft in drafts}.values()
+        rows = {id(draft.rows): draft.rows for draft in drafts}.values()
         placed = {each.order: each for part in rows for each in part.placed}
         attached = {each.key: each for part in rows for each in part.routes}
         self.attached = sorted(attached.values(), key=lambda each: each.age)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from policyd.index.affected import Fact
+from policyd.index.servers import ServerIndex
+from policyd.index.shapes import Shape
 from policyd.index.targets import POLICY_KINDS, target_of
 from policyd.model.names import CORE, LINKERD_POLICY, OUR_GROUPS, ObjectKey
 from policyd.resources.base import Resource, Unreadable
@@ -23,7 +25,7 @@ class Attachments:
     """Indices over what was written; each is a function of the objects that are there."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, dict[ObjectKey, Object]] = defaultdict(dict)
+        self._servers: dict[str, ServerIndex] = defaultdict(ServerIndex)
         self._policies: dict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self._server_authorizations: dict[str, dict[ObjectKey, Object]] = defaultdict(dict)
         self._routes: dict[ObjectKey, dict[ObjectKey, Object]] = defaultdict(dict)
@@ -44,7 +46,7 @@ class Attachments:
 
     def _add_policy(self, key: ObjectKey, found: Object) -> None:
         if key.kind == "Server":
-            self._servers[key.namespace][key] = found
+            self._servers[key.namespace].add(found)
         elif key.kind in POLICY_KINDS:
             self._policies[target_of(found)].add(key)
         elif key.kind == "ServerAuthorization":
@@ -64,7 +66,7 @@ class Attachments:
 
     def _remove_policy(self, key: ObjectKey, found: Object) -> None:
         if key.kind == "Server":
-            _discard(self._servers, key.namespace, key)
+            self._servers[key.namespace].remove(found)
         elif key.kind in POLICY_KINDS:
             target = target_of(found)
             self._policies[target].discard(key)
@@ -79,23 +81,27 @@ class Attachments:
         if key.kind in ROUTE_KINDS:
             yield from (Fact("routes", server) for server in parents_of(found))
             if parents_are_unknown(found):
-                yield from (Fact("routes", server) for server in self._servers.get(key.namespace, {}))
+                yield from (Fact("routes", server) for server in self._servers[key.namespace].by_key)
         elif key.group in OUR_GROUPS and key.kind in POLICY_KINDS:
             yield Fact("policies", target_of(found))
         elif key.group in OUR_GROUPS and key.kind == "ServerAuthorization":
-            for server in self._servers.get(key.namespace, {}).values():
+            for server in self._servers[key.namespace].by_key.values():
                 if authorizes(found, server):
                     yield Fact("policies", server.key)
 
     def servers_in(self, namespace: str) -> list[Object]:
         """Return the Servers of a namespace, the oldest first."""
-        return sorted(self._servers.get(namespace, {}).values(), key=by_age)
+        return sorted(self._servers[namespace].by_key.values(), key=by_age)
+
+    def servers_concerning(self, shape: Shape) -> list[Object]:
+        """Return the Servers that can have an effect on a workload, the oldest first."""
+        return sorted(self._servers[shape.namespace].concerning(shape), key=by_age)
 
     def policies_about(self, target: ObjectKey) -> list[ObjectKey]:
         """Return the keys of the policies about that Server, route or namespace, sorted."""
         found = set(self._policies.get(target, ()))
         if target.group == LINKERD_POLICY and target.kind == "Server":
-            server = self._servers.get(target.namespace, {}).get(target)
+            server = self._servers[target.namespace].by_key.get(target)
             for key, each in self._server_authorizations.get(target.namespace, {}).items():
                 if server is not None and authorizes(each, server):
                     found.add(key)

@@ -59,7 +59,7 @@ class World:
             if touched and (key.group, key.kind) in WORKLOAD_KINDS:
                 workloads |= self.workloads.replace(key, new)
         after = self.workloads.shape_keys()
-        facts.update(self._shapes_concerned(servers))
+        facts.update(self._shapes_concerned(servers, before))
         return Affected(frozenset(facts), after - before, before - after, frozenset(workloads))
 
     def _replace(self, key: ObjectKey, new: Object | None) -> list[Object]:
@@ -87,10 +87,11 @@ class World:
             yield Fact("namespaces")
         yield from self._attachments.facts_of(found)
 
-    def _shapes_concerned(self, servers: list[Object]) -> Iterable[Fact]:
+    def _shapes_concerned(self, servers: list[Object], before: frozenset[str]) -> Iterable[Fact]:
+        """Yield what Servers touch of the shapes that were there: of new ones nothing was made yet."""
         for server in servers:
             for shape in self.workloads.shapes_in(server.key.namespace):
-                if concerns(server, shape):
+                if shape.key in before and concerns(server, shape):
                     yield Fact("servers", shape.key)
 
     def servers_in(self, namespace: str) -> list[Object]:
@@ -99,7 +100,7 @@ class World:
 
     def servers_concerning(self, shape: Shape) -> list[Object]:
         """Return the Servers that can have an effect on the workload, the oldest first."""
-        return [server for server in self._attachments.servers_in(shape.namespace) if concerns(server, shape)]
+        return self._attachments.servers_concerning(shape)
 
     def policies_about(self, target: ObjectKey) -> list[ObjectKey]:
         """Return the keys of the policies about that Server, route or namespace, sorted."""
