@@ -1,0 +1,1 @@
+"""`policyctl`: everything a person asks of policyd."""

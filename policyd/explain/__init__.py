@@ -1,0 +1,1 @@
+"""Asking the engine what the proxy asks it, and telling people what it answered and why."""

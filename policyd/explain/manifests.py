@@ -1,0 +1,95 @@
+"""Manifests read once: the world they make, its tables, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from policyd.compile.compiler import Compiler
+from policyd.compile.table import CompiledTable
+from policyd.engine import Table
+from policyd.errors import SourceError
+from policyd.index.shapes import Shape
+from policyd.index.world import World
+from policyd.index.workloads import EXTERNAL
+from policyd.model.finding import Finding
+from policyd.model.names import ObjectKey, WorkloadName
+from policyd.resources.base import Resource, Unreadable
+from policyd.sources.files import load
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A workload and the shape of it that is meant: its template's, or that of the pod that was named.
+
+    `shape` is None for an ExternalWorkload that can't be read.
+    """
+
+    workload: WorkloadName
+    member: ObjectKey | None
+    shape: Shape | None
+
+
+@dataclass(slots=True)
+class Manifests:
+    """A compiler over objects from files. Tables are loaded into the engine when they are first asked for."""
+
+    compiler: Compiler
+    unreadable: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    _loaded: dict[str, Table] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, paths: Iterable[Path]) -> Manifests:
+        """Read files and folders. Raises SourceError where a path isn't there or a file is no YAML (semantics U6)."""
+        loaded = load(paths)
+        if loaded.unreadable:
+            raise UnreadableManifestsError(loaded.unreadable)
+        world = World()
+        world.apply((each.key, each) for each in loaded.objects)
+        return cls(Compiler(world), loaded.unreadable, loaded.findings)
+
+    @property
+    def world(self) -> World:
+        return self.compiler.world
+
+    def place(self, name: WorkloadName) -> Place | None:
+        """Find a workload, or the workload that a named pod belongs to; None where there is none of that name."""
+        workloads = self.world.workloads
+        if name.kind == "pod":
+            key = ObjectKey("", "Pod", name.namespace, name.name)
+            member = workloads.member(key)
+            return None if member is None else Place(workloads.workload_of(key), key, member.shape)
+        shapes = workloads.shapes_of(name)
+        if shapes:
+            return Place(name, None, shapes[0])
+        external = name.kind == "externalworkload"
+        known = ObjectKey(*EXTERNAL, name.namespace, name.name) in self.world.objects if external else False
+        return Place(name, None, None) if known else None
+
+    def table_of(self, place: Place) -> CompiledTable | None:
+        """Return the table that is enforced there; None where there is none (semantics W6)."""
+        if place.member is not None:
+            return self.compiler.table_of_member(place.member)
+        return self.compiler.table(place.workload)
+
+    def loaded(self, compiled: CompiledTable) -> Table:
+        """Return the engine's table of a snapshot, loaded once per version."""
+        found = self._loaded.get(compiled.version)
+        if found is None:
+            found = self._loaded[compiled.version] = Table(compiled.snapshot)
+        return found
+
+    def object_named(self, text: str) -> Resource[object] | Unreadable | None:
+        """Find an object by the name a table has for it: `kind.group/namespace/name`, `…#deny/<name>` cut off."""
+        name = text.partition("#")[0]
+        return next((found for key, found in self.world.objects.items() if key.text == name), None)
+
+
+class UnreadableManifestsError(SourceError):
+    """Files that are no YAML; `problems` has one finding for each place."""
+
+    def __init__(self, problems: tuple[Finding, ...]) -> None:
+        super().__init__("\n".join(problem.text for problem in problems))
+        self.problems = problems
