@@ -33,11 +33,15 @@ class GenerationError(Exception):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where the tree differs")
-    check = parser.parse_args().check
+    parser.add_argument(
+        "--check-python", action="store_true", help="likewise, Python only (no Rust toolchain)"
+    )
+    arguments = parser.parse_args()
+    check, rust = arguments.check or arguments.check_python, not arguments.check_python
     with tempfile.TemporaryDirectory() as name:
         made = Path(name)
         try:
-            files = [*make_python(made), *make_rust(made)]
+            files = [*make_python(made), *(make_rust(made) if rust else ())]
         except GenerationError as error:
             print(f"proto/generate.py: {error}", file=sys.stderr)
             return 2
