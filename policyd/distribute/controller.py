@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -23,7 +22,8 @@ from policyd.distribute.facts import facts_of
 from policyd.distribute.merged import Merged
 from policyd.distribute.publish import Publisher
 from policyd.distribute.refusals import permission_denied
-from policyd.distribute.session import Contents
+from policyd.distribute.session import Contents, Session
+from policyd.distribute.told import Told
 from policyd.errors import PolicydError, SourceError
 from policyd.index.world import Change, World
 from policyd.model.finding import Finding
@@ -53,6 +53,7 @@ class Controller:
         """Begin to watch. Raises SourceError where a folder can't be watched."""
         self.trust_domain = trust_domain
         self.publisher = Publisher()
+        self.told = Told()
         self.findings: dict[str, tuple[Finding, ...]] = {}
         self.broken: str | None = None
         """Why the last change has no tables; nothing is told or confirmed meanwhile."""
@@ -71,7 +72,12 @@ class Controller:
     def compiler(self) -> Compiler:
         return self._compiler
 
-    def start(self, counters: Callable[[], Counters]) -> None:
+    @property
+    def sessions(self) -> list[Session]:
+        """The proxies that are connected now."""
+        return [each for each in self.publisher.listeners if isinstance(each, Session)]
+
+    def start(self, counters: Counters) -> None:
         """Read everything for the first time. Raises SourceError where a file is no YAML (semantics U6)."""
         unreadable = [problem for folder in self._folders for problem in load([Path(folder)]).unreadable]
         if unreadable:
@@ -82,7 +88,7 @@ class Controller:
             self.findings[name] = batch.findings
             changes += with_networks(self._merged.take(index, batch), self._networks)
         self._compiler.apply(changes)
-        self._counters = counters()
+        self._counters = counters
 
     async def follow(self) -> None:
         """Follow all folders until cancelled; ends with an error where one can't be followed any more."""
@@ -152,6 +158,8 @@ class Controller:
         hashes = Hashes(
             bytes.fromhex(table.version.removeprefix("sha256:")), sha256(facts), sha256(discovery)
         )
+        self.told.keep(hashes.snapshot, table.snapshot)
+        self.told.keep(hashes.facts, facts)
         subject = Subject(self.trust_domain, workload, caller.pod_uid or "")
         return Contents(subject, hashes, table.snapshot, facts, discovery)
 

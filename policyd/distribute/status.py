@@ -10,47 +10,26 @@ import asyncio
 import base64
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from policyd.distribute.controller import Controller
 from policyd.distribute.pods import is_meshed
 from policyd.distribute.session import Session
+from policyd.distribute.told import Told
 from policyd.index.workloads import POD
 from policyd.resources.base import Resource
 from policyd.resources.workload import Pod
 
 MOST_LINE_BYTES = 64 * 1024
 ANSWER_SECONDS = 5.0
-MOST_TABLES = 256
-"""How many former tables and pod facts are kept, so that a denial of a moment ago can be explained."""
 
 Answer = Mapping[str, object]
 
 
-class Told:
-    """The last tables and pod facts that were sent, by their hashes; the oldest go first."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-
-    def keep(self, version: bytes, content: bytes) -> None:
-        """Remember bytes under their SHA-256 (raw; for a snapshot by its version rule)."""
-        name = f"sha256:{version.hex()}"
-        self._kept[name] = content
-        self._kept.move_to_end(name)
-        while len(self._kept) > MOST_TABLES:
-            self._kept.popitem(last=False)
-
-    def find(self, version: str) -> bytes | None:
-        """Return what was kept under `sha256:…`."""
-        return self._kept.get(version)
-
-
 def status_of(controller: Controller) -> Answer:
     """Return the whole picture: proxies, pods without one connected, what is wrong with the sources."""
-    sessions = [each for each in controller.publisher.listeners if isinstance(each, Session)]
+    sessions = controller.sessions
     standing = controller.standing()
     connected = {session.pod_key for session in sessions}
     return {
@@ -95,11 +74,11 @@ def _text(sha256: bytes) -> str | None:
 class StatusSocket:
     """Answers questions on a Unix socket (0600)."""
 
-    def __init__(self, path: Path, controller: Controller, told: Told) -> None:
+    def __init__(self, path: Path, controller: Controller) -> None:
         self._path = path
         self._asks: dict[str, Callable[[Mapping[str, object]], Answer]] = {
             "status": lambda _question: status_of(controller),
-            "table": lambda question: _kept(told, str(question.get("version"))),
+            "table": lambda question: _kept(controller.told, str(question.get("version"))),
         }
         self._server: asyncio.Server | None = None
 
@@ -142,5 +121,5 @@ class StatusSocket:
 def _kept(told: Told, version: str) -> Answer:
     found = told.find(version)
     if found is None:
-        return {"error": f"{version}: not among the last {MOST_TABLES}"}
+        return {"error": f"{version}: not among what was told lately"}
     return {"version": version, "content": base64.b64encode(found).decode()}

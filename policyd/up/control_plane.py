@@ -104,11 +104,11 @@ class ControlPlane:
     def _identity_settings(self) -> dict[str, object]:
         return {
             "trustDomain": self._trust_domain,
-            "namespace": NAMESPACE,
+            "controlPlaneNamespace": NAMESPACE,
             "listen": self.identity_address,
             "issuerFolder": str(self._run.root),
             "podsFolder": str(self._run.pods),
-            "stateDir": str(self._run.state("identity")),
+            "journal": str(self._run.state("identity") / "journal"),
             "tokens": {
                 "issuer": self.tokens.issuer,
                 "audience": AUDIENCE,

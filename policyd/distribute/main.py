@@ -1,0 +1,123 @@
+"""`policyd --config FILE`: tell every proxy what it enforces, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import click
+import structlog
+import uvloop
+
+from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
+from policyd.distribute.basis import Counters
+from policyd.distribute.controller import Controller
+from policyd.distribute.credentials import Credentials
+from policyd.distribute.metrics import ControllerMetrics
+from policyd.distribute.service import PolicyStreamService
+from policyd.distribute.settings import Settings
+from policyd.distribute.status import StatusSocket
+from policyd.errors import PolicydError
+from servicekit.config import ConfigError, load_config, split_address
+from servicekit.logs import configure_logs
+from servicekit.renewal import Enrolment, SvidSource
+from servicekit.server import BoundedServer, ListenError
+from servicekit.shutdown import stop_requested
+
+DRAIN_SECONDS = 2.0
+_FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, OSError)
+
+
+@click.command()
+@click.option("--config", "config", type=click.Path(path_type=Path), required=True, help="JSON file.")
+@click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
+def main(config: Path, debug: bool) -> None:
+    """Run the policy controller."""
+    configure_logs(debug=debug)
+    try:
+        uvloop.run(run(load_config(config, Settings)))
+    except _FAULTS as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            print(f"policyd: {line}", file=sys.stderr)  # noqa: T201 — one line, not a log
+        sys.exit(2)
+
+
+async def run(settings: Settings) -> None:
+    """Serve until asked to stop. Raises one of _FAULTS where it can't start."""
+    stop = stop_requested()
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    controller = Controller(settings.sources, settings.trust_domain, settings.extra_cluster_networks)
+    status = StatusSocket(settings.status_socket or settings.state_dir / "status.sock", controller)
+    try:
+        counters = Counters(settings.state_dir / "basis.json", [str(path) for path in settings.sources])
+        controller.start(counters)
+        await status.open()
+        _serve_metrics(settings, controller)
+        await _serve(settings, controller, stop)
+    finally:
+        controller.close()
+        await status.close()
+
+
+async def _serve(settings: Settings, controller: Controller, stop: asyncio.Event) -> None:
+    """Obtain an SVID, accept streams, follow the folders; end when asked, or when one can't go on."""
+    credentials = Credentials(TrustDomain(settings.trust_domain))
+    source = SvidSource(_enrolment(settings), credentials.adopt)
+    enrolling = asyncio.create_task(source.obtain_patiently())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if credentials.tls is None:
+        enrolling.cancel()
+        return
+    server = BoundedServer([PolicyStreamService(controller, controller.publisher, credentials)])
+    address = await server.listen(*split_address(settings.listen), credentials.tls)
+    _say({"event": "policyd_ready", "address": address})
+    following = asyncio.create_task(controller.follow())
+    renewing = asyncio.create_task(source.run())
+    try:
+        done, _ = await asyncio.wait({following, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in (following, renewing, stopping):
+            task.cancel()
+        server.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), DRAIN_SECONDS)
+
+
+def _enrolment(settings: Settings) -> Enrolment:
+    trust_domain = TrustDomain(settings.trust_domain)
+    host, port = split_address(settings.identity.address)
+    return Enrolment(
+        own=SpiffeId.of_service_account(trust_domain, settings.namespace, "policyd"),
+        identity=SpiffeId.of_service_account(trust_domain, settings.namespace, "identity"),
+        host=host,
+        port=port,
+        token_file=settings.token_file,
+        roots_file=settings.roots_file,
+    )
+
+
+def _serve_metrics(settings: Settings, controller: Controller) -> None:
+    if settings.metrics_listen is None:
+        return
+    try:
+        ControllerMetrics(controller).serve(*split_address(settings.metrics_listen))
+    except OSError as error:
+        raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
+
+
+def _say(line: dict[str, str]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+    structlog.get_logger().info("started", **{key: value for key, value in line.items() if key != "event"})
+
+
+if __name__ == "__main__":
+    main()
