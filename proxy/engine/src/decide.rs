@@ -10,7 +10,7 @@ use crate::{
     request::{CanonicalRequest, Version},
     route::is_grpc_request,
     rows::{Access, Effect, Probe, Protocol, RouteId, RuleId},
-    rules::{Pending, Standing},
+    rules::{Firsts, Pending, Standing},
     time::{Moment, Timestamp},
 };
 
@@ -96,11 +96,11 @@ impl<'a> Read<'a> {
             && request.unread().is_none()
         {
             read.request = Some(request);
+            let routes = &connection.table().routes;
             if !port.routes().is_empty() {
-                let routes = &connection.table().routes;
                 read.selected = port.selector.select(routes, request);
-                port.guard.concerned(routes, request, &mut read.matched);
             }
+            port.guard.concerned(routes, request, &mut read.matched);
         }
         read
     }
@@ -247,13 +247,13 @@ fn before_rules(
 /// Steps 5 to 12.
 fn by_rules(connection: &Connection, read: &Read<'_>, now: Timestamp, view: View) -> Outcome {
     let here = settle(connection, connection.at_port(view), read.request, now);
-    let mut chosen = Settled::default();
+    let mut chosen = Firsts::default();
     if let Some(route) = read.selected
         && let Some(standing) = connection.selected(route, view)
     {
         chosen = settle(connection, &standing, read.request, now);
     }
-    let mut concerned = Settled::default();
+    let mut concerned = Firsts::default();
     for route in &read.matched {
         if let Some(standing) = connection.matched(*route, view) {
             concerned.merge(&settle(connection, &standing, read.request, now));
@@ -316,39 +316,13 @@ fn by_default(connection: &Connection, view: View, identity_would_help: bool) ->
 }
 
 /// A standing with its pending rules judged by the request.
-#[derive(Debug, Clone, Copy, Default)]
-struct Settled {
-    refuse: Option<RuleId>,
-    deny: Option<RuleId>,
-    require: Option<RuleId>,
-    allow: Option<RuleId>,
-    identity_would_help: bool,
-}
-
-impl Settled {
-    fn merge(&mut self, other: &Self) {
-        let first = |a: Option<RuleId>, b: Option<RuleId>| a.into_iter().chain(b).min();
-        self.refuse = first(self.refuse, other.refuse);
-        self.deny = first(self.deny, other.deny);
-        self.require = first(self.require, other.require);
-        self.allow = first(self.allow, other.allow);
-        self.identity_would_help |= other.identity_would_help;
-    }
-}
-
 fn settle(
     connection: &Connection,
     standing: &Standing,
     request: Option<&CanonicalRequest>,
     now: Timestamp,
-) -> Settled {
-    let mut settled = Settled {
-        refuse: standing.refuse,
-        deny: standing.deny,
-        require: standing.require,
-        allow: standing.allow,
-        identity_would_help: standing.identity_would_help,
-    };
+) -> Firsts {
+    let mut settled = standing.settled;
     for Pending { id, lacks_identity } in &standing.pending {
         let Some(rule) = connection.table().rule(*id) else { continue };
         if !holds_now(connection, *id, request, now) {
@@ -356,15 +330,9 @@ fn settle(
         }
         if *lacks_identity {
             settled.identity_would_help = true;
-            continue;
+        } else {
+            settled.note(rule.effect, *id);
         }
-        let slot = match rule.effect {
-            Effect::Refuse => &mut settled.refuse,
-            Effect::Deny => &mut settled.deny,
-            Effect::Require => &mut settled.require,
-            Effect::Allow => &mut settled.allow,
-        };
-        *slot = Some(slot.map_or(*id, |first| first.min(*id)));
     }
     settled
 }

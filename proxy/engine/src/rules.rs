@@ -60,9 +60,11 @@ impl RuleList {
         match peering.identity() {
             Some(identity) => {
                 let granted = covering(identity).filter_map(|form| self.grants.get(form)).min();
-                standing.note(Effect::Allow, granted.copied());
+                if let Some(rule) = granted {
+                    standing.settled.note(Effect::Allow, *rule);
+                }
             }
-            None => standing.identity_would_help = !self.grants.is_empty(),
+            None => standing.settled.identity_would_help = !self.grants.is_empty(),
         }
         for listed in &self.others {
             let Some(rule) = table.rule(listed.id) else { continue };
@@ -74,16 +76,43 @@ impl RuleList {
     }
 }
 
-/// What a list of rules comes to for one peer: of each effect the first rule that meets it whatever is asked, and the
-/// rules that depend on the request or the time.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Standing {
+/// Of each effect the first rule that has it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Firsts {
     pub(crate) refuse: Option<RuleId>,
     pub(crate) deny: Option<RuleId>,
     pub(crate) require: Option<RuleId>,
     pub(crate) allow: Option<RuleId>,
     /// Some Allow fails for nothing but the identity (D3).
     pub(crate) identity_would_help: bool,
+}
+
+impl Firsts {
+    pub(crate) fn note(&mut self, effect: Effect, id: RuleId) {
+        let slot = match effect {
+            Effect::Refuse => &mut self.refuse,
+            Effect::Deny => &mut self.deny,
+            Effect::Require => &mut self.require,
+            Effect::Allow => &mut self.allow,
+        };
+        *slot = Some(slot.map_or(id, |first| first.min(id)));
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let first = |a: Option<RuleId>, b: Option<RuleId>| a.into_iter().chain(b).min();
+        self.refuse = first(self.refuse, other.refuse);
+        self.deny = first(self.deny, other.deny);
+        self.require = first(self.require, other.require);
+        self.allow = first(self.allow, other.allow);
+        self.identity_would_help |= other.identity_would_help;
+    }
+}
+
+/// What a list of rules comes to for one peer: the rules that have their effect whatever is asked, and those that depend on
+/// the request or the time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    pub(crate) settled: Firsts,
     pub(crate) pending: Vec<Pending>,
 }
 
@@ -96,17 +125,6 @@ pub(crate) struct Pending {
 }
 
 impl Standing {
-    pub(crate) fn note(&mut self, effect: Effect, id: Option<RuleId>) {
-        let Some(id) = id else { return };
-        let slot = match effect {
-            Effect::Refuse => &mut self.refuse,
-            Effect::Deny => &mut self.deny,
-            Effect::Require => &mut self.require,
-            Effect::Allow => &mut self.allow,
-        };
-        *slot = Some(slot.map_or(id, |first| first.min(id)));
-    }
-
     fn add(&mut self, table: &Table, peering: &Peering<'_>, listed: Listed, rule: &Rule) {
         let met = meets(table, listed.id, rule, peering);
         let lacks_identity = rule.effect == Effect::Allow && met == Met::LacksIdentity;
@@ -118,8 +136,8 @@ impl Standing {
             || !(rule.conditions.is_empty() || listed.satisfied);
         match (depends, lacks_identity) {
             (true, _) => self.pending.push(Pending { id: listed.id, lacks_identity }),
-            (false, true) => self.identity_would_help = true,
-            (false, false) => self.note(rule.effect, Some(listed.id)),
+            (false, true) => self.settled.identity_would_help = true,
+            (false, false) => self.settled.note(rule.effect, listed.id),
         }
     }
 }

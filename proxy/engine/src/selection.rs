@@ -77,7 +77,8 @@ impl PathIndex {
                 && accepts(*entry)
         });
         let regex = regex.copied();
-        let last = method_of(path).and_then(|method| {
+        let method = if self.last_segment.is_empty() { None } else { method_of(path) };
+        let last = method.and_then(|method| {
             pick(self.last_segment.get(method)).map(|entry| (method.len(), entry))
         });
         match (regex, last) {
@@ -121,14 +122,14 @@ impl PathIndex {
 /// `/a/b/c`, `/a/b`, `/a`, `/`: what a path's whole-segment prefixes look like without a trailing `/`.
 fn prefixes(path: &str) -> impl Iterator<Item = &str> {
     let whole = path.strip_suffix('/').unwrap_or(path);
-    let mut rest = Some(whole).filter(|whole| !whole.is_empty());
-    // A path that ends in `/` also has itself, slash and all, as its longest whole-segment front: `//` can't be.
-    std::iter::from_fn(move || {
-        let this = rest?;
-        rest = this.rfind('/').map(|end| &this[..end]).filter(|front| !front.is_empty());
-        Some(this)
-    })
-    .chain(std::iter::once("/"))
+    std::iter::successors(Some(whole), |front| shortened(front))
+        .take_while(|front| !front.is_empty())
+        .chain(std::iter::once("/"))
+}
+
+/// Without its last segment.
+fn shortened(path: &str) -> Option<&str> {
+    memchr::memrchr(b'/', path.as_bytes()).and_then(|end| path.get(..end))
 }
 
 fn find(routes: &[Route], entry: Entry) -> Option<&Match> {

@@ -236,7 +236,10 @@ fn check_rules(
 fn check_shape(rule: &Rule) -> Result<(), &'static str> {
     let on_route = rule.level == Level::Route;
     match (rule.scope, rule.effect) {
-        (Scope::Port, _) if on_route => Err("a rule of a route concerns that route"),
+        // But for an unreadable policy on a route of `opaque` and `TLS` ports only (semantics T3).
+        (Scope::Port, effect) if on_route && effect != Effect::Refuse => {
+            Err("a rule of a route concerns that route")
+        }
         (Scope::Selected(_), Effect::Deny | Effect::Require) => {
             Err("a Deny or Require of a route concerns every request that the route matches")
         }
