@@ -13,9 +13,9 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Version;
 
 /// The arc under 2.25 (a UUID) of the extension with the pod's uid.
-const POD_UID_ARC: u128 = 0;
-/// That OID, as the bytes of its DER body.
-const POD_UID_OID: [u8; 20] = uuid_oid(POD_UID_ARC);
+const POD_UID_ARC: u128 = 0x30c6_dfd6_3b56_4eb6_90ad_d707_9c2e_8481;
+/// That OID as the bytes of its DER body: one for 2.25, then 18 groups of seven bits, for the arc has 126.
+const POD_UID_OID: [u8; 19] = uuid_oid(POD_UID_ARC);
 
 const POD_UID_BYTES: usize = 128;
 
@@ -162,15 +162,14 @@ fn pod_uid(certificate: &X509Certificate<'_>) -> Result<Option<String>, LeafErro
     utf8_string(extension.value).map(|uid| Some(uid.to_owned())).ok_or(LeafError::PodUid)
 }
 
-/// DER body of the OID 2.25.`arc`, for arcs of 127 or 128 bits: one byte for 2.25, then 19 groups of seven bits.
-const fn uuid_oid(arc: u128) -> [u8; 20] {
-    let mut oid = [0; 20];
+const fn uuid_oid(arc: u128) -> [u8; 19] {
+    let mut oid = [0; 19];
     oid[0] = 2 * 40 + 25;
     let mut at = 1;
-    while at < 20 {
-        let group = (arc >> (7 * (19 - at))) & 0x7f;
-        let more = if at < 19 { 0x80 } else { 0 };
-        oid[at] = group as u8 | more;
+    while at < 19 {
+        let group = (arc >> (7 * (18 - at))).to_le_bytes()[0] & 0x7f;
+        let more = if at < 18 { 0x80 } else { 0 };
+        oid[at] = group | more;
         at += 1;
     }
     oid

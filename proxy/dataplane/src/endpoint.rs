@@ -23,7 +23,8 @@ use crate::trust::Role;
 /// Proof that an endpoint was checked. Only [`reach`] makes one.
 #[derive(Debug)]
 pub struct Passage {
-    endpoint: (),
+    #[allow(dead_code, reason = "private, so that only this module can make a passage")]
+    checked: (),
 }
 
 /// A connection to an endpoint.
@@ -64,7 +65,7 @@ pub async fn reach(
     endpoint: &Endpoint,
     alpn: &[u8],
 ) -> Result<(Reached, Passage), Unreached> {
-    let passage = Passage { endpoint: () };
+    let passage = Passage { checked: () };
     let Some(identity) = &endpoint.identity else {
         if !enforced.discovery.plaintext() {
             return Err(Unreached::Refused(Reason::NoIdentity, "the endpoint is not meshed".to_owned()));

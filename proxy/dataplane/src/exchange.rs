@@ -29,7 +29,9 @@ pub trait Decider {
     /// Whether the connection should end after the present exchange (SIGTERM, the peer's certificate ends).
     fn ending(&self) -> bool;
     /// Ends as soon as [`Decider::ending`] is true. Awaited between requests only.
-    fn ended(&self) -> impl Future<Output = ()>;
+    fn ended(&self) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
 }
 
 /// Where allowed requests of a connection go.

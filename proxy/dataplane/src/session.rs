@@ -13,7 +13,6 @@ use engine::request::CanonicalRequest;
 use engine::{Arrival, Connection, Decision, Form, Permit, Reason, Verdict, decide};
 use rustls_pki_types::CertificateDer;
 use snapshot::Answer as DecisionAnswer;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::certificate::Leaf;
@@ -43,7 +42,6 @@ pub struct Session {
     judged: RefCell<Option<Judged>>,
     pub(crate) in_flight: RefCell<Weak<CanonicalRequest>>,
     verified_under: RefCell<Arc<Bundles>>,
-    pub(crate) opened: Instant,
 }
 
 /// The connection on the table in force.
@@ -80,7 +78,6 @@ impl Session {
             judged: RefCell::default(),
             in_flight: RefCell::default(),
             verified_under: RefCell::new(worker.shared.keyring.trust().bundles()),
-            opened: Instant::now(),
             worker: Rc::clone(worker),
         }
     }

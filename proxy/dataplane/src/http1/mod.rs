@@ -23,3 +23,6 @@ mod wire;
 
 pub use pool::Pool;
 pub use session::{serve, serve_pooled};
+
+#[cfg(test)]
+mod tests;

@@ -76,8 +76,10 @@ where
     if client.reader.bytes().is_empty() {
         client.reader.rest();
         let arrival = timeout_at(first_byte, client.reader.fill(limits::IDLE_BYTES));
-        if !matches!(arrival.await, Ok(Ok(1..))) {
-            return Err(Next::Close);
+        tokio::select! {
+            biased;
+            arrived = arrival => if !matches!(arrived, Ok(Ok(1..))) { return Err(Next::Close) },
+            () = decider.ended() => return Err(Next::Close),
         }
     }
     match read_head(&mut client.reader).await.map_err(|_| Next::Abort)? {

@@ -1,1 +1,126 @@
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+};
 
+use super::*;
+use crate::generated::TrustBundle;
+
+pub(crate) const ID: &str = "spiffe://cluster.local/ns/books/sa/authors";
+/// 2026-01-10, within the life of every certificate below but those that say otherwise.
+pub(crate) const NOW: i64 = 1_768_003_200_000;
+
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// A root of its own.
+pub(crate) fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+pub(crate) fn leaf_params(id: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_before = date_time_ymd(2026, 1, 9);
+    params.not_after = date_time_ymd(2026, 1, 20);
+    params
+}
+
+pub(crate) fn issue(params: CertificateParams, authority: &Authority) -> (Vec<CertificateDer<'static>>, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let der = params.signed_by(&key, authority).unwrap().der().clone();
+    (vec![der], key)
+}
+
+pub(crate) fn bundles(trust_domain: &str, authority: &Authority) -> Bundles {
+    Bundles::from_roots(trust_domain, &[authority.der().clone()]).unwrap()
+}
+
+#[test]
+fn a_chain_verifies_under_its_own_trust_domain_only() {
+    let (ours, theirs) = (authority("ours"), authority("theirs"));
+    let (chain, _) = issue(leaf_params(ID), &ours);
+    let trusted = bundles("cluster.local", &ours);
+    assert_eq!(trusted.verify(&chain, Role::Client, NOW).unwrap().identity.as_str(), ID);
+    // TLS-02: another authority.
+    let (stranger, _) = issue(leaf_params(ID), &theirs);
+    let error = trusted.verify(&stranger, Role::Client, NOW).unwrap_err();
+    assert!(matches!(error, TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. }), "{error}");
+    // TLS-06: our root vouches for nobody else's trust domain.
+    let (foreign, _) = issue(leaf_params("spiffe://other.example/ns/a/sa/b"), &ours);
+    let error = trusted.verify(&foreign, Role::Client, NOW).unwrap_err();
+    assert_eq!(error, TrustError::UnknownTrustDomain("other.example".to_owned()));
+}
+
+#[test]
+fn i8_it_must_be_the_one_expected() {
+    let ours = authority("ours");
+    let (chain, _) = issue(leaf_params(ID), &ours);
+    let trusted = bundles("cluster.local", &ours);
+    assert!(trusted.verify_as(&chain, Role::Server, NOW, ID).is_ok());
+    let error = trusted.verify_as(&chain, Role::Server, NOW, &format!("{ID}x")).unwrap_err();
+    assert!(matches!(error, TrustError::Unexpected { .. }));
+}
+
+#[test]
+fn tls_07_expiry_is_exact_and_the_beginning_forgives_a_minute() {
+    let ours = authority("ours");
+    let (chain, _) = issue(leaf_params(ID), &ours);
+    let trusted = bundles("cluster.local", &ours);
+    let begin = 1_767_916_800_000; // 2026-01-09
+    let end = 1_768_867_200_000; // 2026-01-20
+    assert!(trusted.verify(&chain, Role::Client, begin - 30_000).is_ok());
+    assert!(trusted.verify(&chain, Role::Client, begin - 600_000).is_err());
+    assert!(trusted.verify(&chain, Role::Client, end - 1_000).is_ok());
+    let error = trusted.verify(&chain, Role::Client, end + 1_000).unwrap_err();
+    assert!(matches!(error, TrustError::Chain { problem: webpki::Error::CertExpired { .. }, .. }), "{error}");
+}
+
+#[test]
+fn tls_05_a_certificate_for_the_other_end_is_refused() {
+    let ours = authority("ours");
+    let mut server_only = leaf_params(ID);
+    server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let (chain, _) = issue(server_only, &ours);
+    let trusted = bundles("cluster.local", &ours);
+    assert!(trusted.verify(&chain, Role::Server, NOW).is_ok());
+    assert!(trusted.verify(&chain, Role::Client, NOW).is_err());
+}
+
+#[test]
+fn tls_08_long_chains_are_not_even_looked_at() {
+    let ours = authority("ours");
+    let (chain, _) = issue(leaf_params(ID), &ours);
+    let long = vec![chain[0].clone(); 5];
+    let error = bundles("cluster.local", &ours).verify(&long, Role::Client, NOW).unwrap_err();
+    assert!(matches!(error, TrustError::ChainTooLong { certificates: 5, .. }));
+    let big = vec![chain[0].clone(), CertificateDer::from(vec![0; 16 * 1024])];
+    let error = bundles("cluster.local", &ours).verify(&big, Role::Client, NOW).unwrap_err();
+    assert!(matches!(error, TrustError::ChainTooLong { certificates: 2, .. }));
+}
+
+#[test]
+fn bundles_without_our_own_trust_domain_are_refused() {
+    let ours = authority("ours");
+    let bundle = |trust_domain: &str, roots: Vec<Vec<u8>>| TrustBundle { trust_domain: trust_domain.to_owned(), roots };
+    let message = |bundles: Vec<TrustBundle>| TrustBundles { sequence: 3, bundles };
+    let root = ours.der().to_vec();
+    let good = message(vec![bundle("cluster.local", vec![root.clone()]), bundle("gone.example", vec![])]);
+    assert_eq!(Bundles::new(&good, "cluster.local").unwrap().sequence(), 3);
+    for bad in [
+        message(vec![]),
+        message(vec![bundle("other.example", vec![root.clone()])]),
+        message(vec![bundle("cluster.local", vec![])]),
+        message(vec![bundle("cluster.local", vec![root.clone()]), bundle("cluster.local", vec![root])]),
+        message(vec![bundle("cluster.local", vec![b"no certificate".to_vec()])]),
+    ] {
+        assert!(Bundles::new(&bad, "cluster.local").is_err());
+    }
+}
