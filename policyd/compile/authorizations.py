@@ -11,8 +11,8 @@ from policyd.compile.findings import about
 from policyd.compile.identities import account_form, everyone_of
 from policyd.compile.mesh import Mesh
 from policyd.compile.networks import network_set, plain_set
-from policyd.compile.order import Age, age_of
 from policyd.compile.rows import Condition, Effect, IdentitySet, Level, NetworkSet
+from policyd.index.ages import Age, age_of
 from policyd.index.targets import target_of
 from policyd.index.view import View
 from policyd.model.finding import Finding

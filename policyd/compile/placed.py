@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from policyd.compile.authorizations import Authorization
 from policyd.compile.mesh import MOST_CONDITIONAL
-from policyd.compile.order import Age
 from policyd.compile.routes import Attached
 from policyd.compile.rows import Effect, Level, PathMode, Protocol, Scope
+from policyd.index.ages import Age
 from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey
 

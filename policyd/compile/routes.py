@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from policyd.compile.authorizations import Authorization, refusal
-from policyd.compile.order import Age, age_of
 from policyd.compile.ports import UNREAD
 from policyd.compile.rows import (
     Level,
@@ -20,6 +19,7 @@ from policyd.compile.rows import (
     RouteRule,
     ValueTest,
 )
+from policyd.index.ages import Age, age_of
 from policyd.index.world import Object
 from policyd.model.names import ObjectKey
 from policyd.resources.base import Resource
@@ -70,16 +70,16 @@ def attach(routes: Iterable[Object], protocol: Protocol) -> list[Attached]:
 
 
 def route_row(route: Object) -> Route:
-    """Return the row of a route with what of it can be read."""
+    """Return the row of a route. Where one match can't be read, none of them counts (decision record 2, U5)."""
     spec = _spec(route)
     kind = RouteKind.GRPC if route.key.kind == "GRPCRoute" else RouteKind.HTTP
-    rules = [] if spec is None else [_matches(rule.matches, rule.unreadable_matches) for rule in spec.rules]
+    rules = spec.rules if spec is not None and not spec.match_unreadable else ()
     return Route(
         route.key.text,
         route.key.at("spec"),
         kind,
         tuple(sorted(set(() if spec is None else spec.hostnames))),
-        tuple(RouteRule(matches) for matches in rules if matches),
+        tuple(RouteRule(_matches(rule.matches)) for rule in rules),
     )
 
 
@@ -100,9 +100,9 @@ def _attached(route: Object, row: Route, within: bool) -> Attached:
     return Attached(route.key, age_of(route), row, readable, known and within, refusal(route, Level.ROUTE))
 
 
-def _matches(written: Iterable[HTTPMatch | GRPCMatch], unreadable: tuple[int, ...]) -> tuple[Match, ...]:
+def _matches(written: Iterable[HTTPMatch | GRPCMatch]) -> tuple[Match, ...]:
     found = tuple(_grpc(match) if isinstance(match, GRPCMatch) else _http(match) for match in written)
-    return found if found or unreadable else (_ANY,)
+    return found or (_ANY,)
 
 
 def _http(match: HTTPMatch) -> Match:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from policyd.index.affected import Fact
+from policyd.index.ages import age_of
 from policyd.index.servers import ServerIndex
 from policyd.index.shapes import Shape
 from policyd.index.targets import POLICY_KINDS, target_of
@@ -91,11 +92,11 @@ class Attachments:
 
     def servers_in(self, namespace: str) -> list[Object]:
         """Return the Servers of a namespace, the oldest first."""
-        return sorted(self._servers[namespace].by_key.values(), key=by_age)
+        return sorted(self._servers[namespace].by_key.values(), key=age_of)
 
     def servers_concerning(self, shape: Shape) -> list[Object]:
         """Return the Servers that can have an effect on a workload, the oldest first."""
-        return sorted(self._servers[shape.namespace].concerning(shape), key=by_age)
+        return sorted(self._servers[shape.namespace].concerning(shape), key=age_of)
 
     def policies_about(self, target: ObjectKey) -> list[ObjectKey]:
         """Return the keys of the policies about that Server, route or namespace, sorted."""
@@ -110,15 +111,10 @@ class Attachments:
     def routes_of(self, server: ObjectKey) -> list[Object]:
         """Return the routes that hang on a Server, or may, the oldest first."""
         found = {**self._routes.get(server, {}), **self._lost_routes.get(server.namespace, {})}
-        return sorted(found.values(), key=by_age)
+        return sorted(found.values(), key=age_of)
 
     def namespaces(self) -> list[tuple[str, Mapping[str, str]]]:
         return [(name, found.meta.labels) for name, found in sorted(self._namespaces.items())]
-
-
-def by_age(found: Object) -> tuple[object, ...]:
-    """Sorts the older first (semantics W7); kind and group decide between equals."""
-    return (*found.meta.age, found.key.kind, found.key.group)
 
 
 def parents_of(route: Object) -> tuple[ObjectKey, ...]:

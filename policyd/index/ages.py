@@ -8,21 +8,20 @@ from policyd.resources.base import Resource, Unreadable
 
 
 class Age(NamedTuple):
-    """Compares older first: by creation, then namespace and name, then the place in a list.
+    """Compares older first: by creation, then namespace and name.
 
-    Objects without a creation time come after all that have one. `kind` and `group` decide between objects of
-    different kinds with one name, so that the order never depends on history.
+    Objects without a creation time come after all that have one. `type` is `kind.group` in lower case; it decides
+    between objects of one age and name (decision record 2).
     """
 
     undated: bool
     created: float
     namespace: str
     name: str
-    place: int = 0
-    kind: str = ""
-    group: str = ""
+    type: str
 
 
 def age_of(found: Resource[object] | Unreadable) -> Age:
     """Return where an object stands."""
-    return Age(*found.meta.age, 0, found.key.kind, found.key.group)
+    kind = f"{found.key.kind}.{found.key.group}" if found.key.group else found.key.kind
+    return Age(*found.meta.age, kind.lower())
