@@ -1,7 +1,7 @@
 """Compile and engine decide as the naive reference evaluator does, on random worlds and requests.
 
-`POLICYD_WORLDS` and `POLICYD_REQUESTS` scale it, `POLICYD_FIRST_SEED` moves it. `POLICYD_REPRODUCERS` is where
-PolicyTests of disagreements are written (default: the test's temporary folder).
+`POLICYD_WORLDS` and `POLICYD_REQUESTS` scale it, `POLICYD_FIRST_SEED` moves it. `POLICYD_REPRODUCERS` is
+where PolicyTests of disagreements are written (default: the test's temporary folder).
 """
 
 import multiprocessing
@@ -19,7 +19,10 @@ AT_MOST = 20
 
 
 def _run(seed: int) -> tuple[int, list[Disagreement]]:
-    return run_world(seed, REQUESTS)
+    try:
+        return run_world(seed, REQUESTS)
+    except Exception as error:
+        raise RuntimeError(f"the world of seed {seed} can't be compared: {error!r}") from error
 
 
 def test_engine_and_reference_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

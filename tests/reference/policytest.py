@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,11 @@ class Case:
         return f"{self.test}: {self.body['name']}"
 
 
+@cache
 def read_documents(path: Path) -> list[dict[str, Any]]:
-    """The documents of one file, `List` kinds unfolded; an empty file has none."""
+    """The documents of one file, `List` kinds unfolded; shared by all callers, so not to be changed."""
     found: list[dict[str, Any]] = []
-    for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+    for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader):
         if isinstance(document, dict):
             found += document["items"] if str(document.get("kind", "")).endswith("List") else [document]
     return found

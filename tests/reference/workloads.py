@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.reference.identity import TRUST_DOMAIN, form, of_account
-from tests.reference.reading import Unreadable
+from tests.reference.reading import Unreadable, fields
 
 TEMPLATE_AT = {
     "Deployment": ("spec", "template"),
@@ -118,6 +118,7 @@ def read_external(document: dict[str, Any], allowed: set[str]) -> Workload:
     declared = (spec.get("meshTLS") or spec.get("meshTls") or {}).get("identity")
     readable = True
     try:
+        fields(spec, "meshTLS", "meshTls", "ports", "workloadIPs")
         identity = form(declared)
         own = identity.startswith(f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/")
         readable = "*" not in identity and (own or identity in allowed)
