@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import click
 
-from policyd.up.run import Running, run_up, until_interrupted
+from policyd.errors import SourceError
+from policyd.up.run import running, until_interrupted
 from policyd.up.screen import Screen
 
 READY_SECONDS = 60.0
@@ -24,21 +26,29 @@ def command(folder: Path, quiet: bool, verbose: bool) -> None:
     Example:
       policyctl up policies/books
     """  # noqa: D301  # \b is click's mark for a paragraph that keeps its lines
-    screen = Screen(quiet, verbose)
-    asyncio.run(run_up(folder, screen, lambda running: _until_over(running, screen)))
+    asyncio.run(_up(folder, Screen(quiet, verbose)))
 
 
-async def _until_over(running: Running, screen: Screen) -> None:
-    telling = asyncio.create_task(_tell_when_ready(running, screen))
-    try:
-        await until_interrupted(running)
-    finally:
-        telling.cancel()
+async def _up(folder: Path, screen: Screen) -> None:
+    """Run until interrupted, also while it begins: then too everything is ended."""
+    interrupted = asyncio.create_task(until_interrupted())
+    run = asyncio.create_task(_run(folder, screen))
+    await asyncio.wait({interrupted, run}, return_when=asyncio.FIRST_COMPLETED)
+    interrupted.cancel()
+    if not run.done():
         screen.say("ending")
+        run.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await run
 
 
-async def _tell_when_ready(running: Running, screen: Screen) -> None:
-    await running.all_ready(READY_SECONDS)
-    screen.say(
-        f"{len(running.kubelet.replicas)} pods are ready; edit {running.folder} and see; Ctrl-C ends it"
-    )
+async def _run(folder: Path, screen: Screen) -> None:
+    async with running(folder, screen) as started:
+        try:
+            await started.all_ready(READY_SECONDS)
+        except SourceError as error:
+            screen.problem(str(error))  # what isn't ready may become so: that is for whoever watches to judge
+        else:
+            count = len(started.kubelet.replicas)
+            screen.say(f"{count} pods are ready; edit {started.folder} and see; Ctrl-C ends it")
+        await asyncio.Event().wait()

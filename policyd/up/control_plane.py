@@ -37,7 +37,7 @@ class ControlPlane:
         self._trust_domain = trust_domain
         self._manifests = manifests
         self._uid = str(uuid.uuid4())
-        self._children: list[Child] = []
+        self._children: dict[str, Child] = {}
         self._renewal: asyncio.Task[None] | None = None
         self.tokens = TokenIssuer()
         self.identity_address = f"{addresses.control_plane}:{IDENTITY_PORT}"
@@ -63,7 +63,11 @@ class ControlPlane:
         """End both."""
         if self._renewal is not None:
             self._renewal.cancel()
-        await asyncio.gather(*(child.stop() for child in self._children))
+        await asyncio.gather(*(child.stop() for child in self._children.values()))
+
+    def child(self, name: str) -> Child:
+        """Return the process of `identity` or `policyd`. Raises KeyError before `start`."""
+        return self._children[name]
 
     async def _start(
         self,
@@ -92,7 +96,7 @@ class ControlPlane:
             on_line,
             lambda why: screen.problem(f"{name} {why}"),
         )
-        self._children.append(child)
+        self._children[name] = child
         child.start()
         try:
             await asyncio.wait_for(ready.wait(), START_SECONDS)

@@ -42,10 +42,11 @@ class Child:
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._stop = asyncio.Event()
 
     def start(self) -> None:
-        """Begin; never waits."""
+        """Begin, also again after `stop`; never waits."""
+        self._stop.clear()
         self._task = asyncio.create_task(self._supervise())
 
     @property
@@ -53,13 +54,9 @@ class Child:
         """The running process; None between two."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
-    def replace(self, command: Command) -> None:
-        """Run this from the next start on."""
-        self._command = command
-
     async def stop(self) -> None:
         """End it, first politely; returns when the process and its group are gone."""
-        self._stopping = True
+        self._stop.set()
         if self._process is not None:
             await _end(self._process)
         if self._task is not None:
@@ -69,12 +66,14 @@ class Child:
 
     async def _supervise(self) -> None:
         failures = 0
-        while not self._stopping:
+        while not self._stop.is_set():
             began = time.monotonic()
             try:
                 status = await self._run_once()
             except OSError as error:
                 status = f"{self._command.words[0]}: {error.strerror}"
+            if self._stop.is_set():
+                return
             failures = 0 if time.monotonic() - began > _LIVED_SECONDS else failures
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
             failures += 1

@@ -71,9 +71,14 @@ class Replica:
         return self.template.owner.namespace
 
     @property
-    def proxy_pid(self) -> int | None:
-        """The proxy's process."""
-        return self._children[0].pid if self._children else None
+    def proxy(self) -> Child:
+        """The proxy's process; there is one from `start` on."""
+        return self._children[0]
+
+    @property
+    def state(self) -> Path:
+        """Where the proxy keeps certificate and table."""
+        return self._folder / "state"
 
     def manifest(self) -> dict[str, Any]:
         """Return the pod as policyd and identity are to see it now."""
@@ -174,8 +179,7 @@ class Replica:
                 if port.protocol == "TCP"
             }
         )
-        state = self._folder / "state"
-        state.mkdir(mode=0o700, exist_ok=True)
+        self.state.mkdir(mode=0o700, exist_ok=True)
         return {
             "trustDomain": around.trust_domain,
             "namespace": self.namespace,
@@ -186,7 +190,7 @@ class Replica:
             "controlPlaneNamespace": around.namespace,
             "tokenFile": str(self._folder / "token"),
             "rootsFile": str(around.roots_file),
-            "stateDir": str(state),
+            "stateDir": str(self.state),
             "inbound": [
                 {"listen": f"{proxy}:{port}", "application": f"{application}:{port}"} for port in ports
             ],

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import secrets
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,15 @@ class Running:
             raise SourceError(f"not ready after {seconds:.0f} s: {names}; --verbose shows why") from None
 
 
-Body = Callable[[Running], Awaitable[None]]
-
-
-async def run_up(folder: Path, screen: Screen, body: Body) -> None:
-    """Run the workloads of a folder while `body` runs. Raises SourceError where it can't be begun."""
+@asynccontextmanager
+async def running(folder: Path, screen: Screen) -> AsyncIterator[Running]:
+    """Run the workloads of a folder while the block lasts. Raises SourceError where it can't be begun."""
     proxy = find_proxy()
     _refuse_unreadable(folder)
     run = RunFolder()
     try:
-        await _run(folder.resolve(), run, proxy, screen, body)
+        async with _started(folder.resolve(), run, proxy, screen) as started:
+            yield started
     finally:
         run.remove()
 
@@ -69,7 +69,8 @@ def _refuse_unreadable(folder: Path) -> None:
         raise SourceError("\n".join(problem.text for problem in unreadable))
 
 
-async def _run(folder: Path, run: RunFolder, proxy: Path, screen: Screen, body: Body) -> None:
+@asynccontextmanager
+async def _started(folder: Path, run: RunFolder, proxy: Path, screen: Screen) -> AsyncIterator[Running]:
     addresses = free_range()
     trust_domain = f"up-{secrets.token_hex(4)}.local"
     plane = ControlPlane(run, addresses, trust_domain, folder)
@@ -86,8 +87,8 @@ async def _run(folder: Path, run: RunFolder, proxy: Path, screen: Screen, body: 
         account_uid,
     )
     kubelet = Kubelet(run, addresses, around, screen)
-    running = Running(folder, trust_domain, kubelet, plane, asyncio.Queue(1000))
-    socket = UpSocket(run.path.parent / SOCKET, _asks(running))
+    started = Running(folder, trust_domain, kubelet, plane, asyncio.Queue(1000))
+    socket = UpSocket(run.path.parent / SOCKET, _asks(started))
     await socket.open()
     watch = Folder(folder)
     following: asyncio.Task[None] | None = None
@@ -96,10 +97,10 @@ async def _run(folder: Path, run: RunFolder, proxy: Path, screen: Screen, body: 
             f"trust domain {trust_domain}; pods in {addresses.network}, which counts as a cluster network"
         )
         screen.say("explicit listeners on one machine: to try and test, no isolation boundary")
-        await plane.start(screen, lambda _name, record: _offer(running.records, record))
+        await plane.start(screen, lambda _name, record: _offer(started.records, record))
         await kubelet.take(watch.start())
         following = asyncio.create_task(kubelet.follow(watch))
-        await body(running)
+        yield started
     finally:
         watch.close()
         if following is not None:
@@ -116,9 +117,9 @@ def _offer(records: asyncio.Queue[dict[str, Any]], record: dict[str, Any]) -> No
         records.put_nowait(record)
 
 
-def _asks(running: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
+def _asks(started: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]]:
     async def of_policyd(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await ask_socket(running.control_plane.status_socket, question)
+        return await ask_socket(started.control_plane.status_socket, question)
 
     async def status(question: Mapping[str, Any]) -> Mapping[str, Any]:
         pods = [
@@ -132,15 +133,15 @@ def _asks(running: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable
                     for each in replica.listeners
                 },
             }
-            for replica in running.kubelet.replicas.values()
+            for replica in started.kubelet.replicas.values()
         ]
-        return {**await of_policyd(question), "folder": str(running.folder), "pods": pods}
+        return {**await of_policyd(question), "folder": str(started.folder), "pods": pods}
 
     async def denials(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"denials": running.kubelet.records.last(int(question.get("count") or 20))}
+        return {"denials": started.kubelet.records.last(int(question.get("count") or 20))}
 
     async def denial(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = running.kubelet.records.find(str(question.get("id")))
+        found = started.kubelet.records.find(str(question.get("id")))
         return (
             {"error": f"{question.get('id')}: not among the last denials"}
             if found is None
@@ -150,9 +151,8 @@ def _asks(running: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable
     return {"status": status, "denials": denials, "denial": denial, "table": of_policyd}
 
 
-async def until_interrupted(running: Running) -> None:
+async def until_interrupted() -> None:
     """Wait for SIGINT or SIGTERM."""
-    del running
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 import click
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 _WIDTH = 16
+
+Style = Callable[[str], str]
 
 
 class Screen:
@@ -30,7 +32,7 @@ class Screen:
 
     def problem(self, text: str) -> None:
         """Tell of something the user should look at."""
-        self._write("up", click.style(text, fg="red"), bold=True)
+        self._write("up", text, _red, bold=True)
 
     def application(self, pod: str, line: str) -> None:
         """Pass on what a container wrote."""
@@ -46,15 +48,24 @@ class Screen:
 
     def denial(self, pod: str, record: Mapping[str, Any]) -> None:
         """Tell of a denial in one line."""
-        self._write(pod, click.style(denial_line(record), fg="red"))
+        self._write(pod, denial_line(record), _red)
 
-    def _write(self, name: str, text: str, bold: bool = False) -> None:
+    def _write(self, name: str, text: str, style: Style = str, bold: bool = False) -> None:
         colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
         prefix = click.style(f"{name:<{_WIDTH}}", fg=None if bold else colour, bold=bold)
         try:
-            click.echo(f"{prefix} {text}", file=self._stream)
+            click.echo(f"{prefix} {style(_printable(text))}", file=self._stream)
         except BrokenPipeError:
             self._stream = open("/dev/null", "w")  # noqa: SIM115 — nobody reads any more; the run goes on
+
+
+def _red(text: str) -> str:
+    return click.style(text, fg="red")
+
+
+def _printable(text: str) -> str:
+    """Make text of what others wrote: nothing of it may steer the terminal."""
+    return "".join(each if each.isprintable() or each == "\t" else f"\\x{ord(each):02x}" for each in text)
 
 
 def parse_record(line: str) -> dict[str, Any] | None:
@@ -73,9 +84,13 @@ def denial_line(record: Mapping[str, Any]) -> str:
     peer, request = record.get("peer") or {}, record.get("request") or {}
     what = f"{request.get('method')} {request.get('path')}" if request else f"port {record.get('port')}"
     who = short_identity(peer.get("identity")) or f"{peer.get('ip')} without identity"
-    verb = "denied" if record.get("event") != "would_deny" else "would deny"
+    if record.get("event") == "would_deny":
+        audit = record.get("audit") or {}
+        by = ", ".join(audit.get("authorizations") or ())
+        why = f"{audit.get('reason')} by {by}" if by else audit.get("reason")
+        return f"would deny {what} from {who}: {why} ({record.get('id')})"
     by = f" by {record['authorization']}" if record.get("authorization") else ""
-    return f"{verb} {what} from {who}: {record.get('reason')}{by} ({record.get('id')})"
+    return f"denied {what} from {who}: {record.get('reason')}{by} ({record.get('id')})"
 
 
 def short_identity(identity: str | None) -> str:
