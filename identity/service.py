@@ -48,22 +48,29 @@ class BundleFeed:
 
     def __init__(self, bundles: TrustBundles) -> None:
         self._bundles = bundles
+        self._message = bundles_message(bundles)
         self._changed = asyncio.Event()
 
     @property
     def latest(self) -> TrustBundles:
         return self._bundles
 
+    @property
+    def message(self) -> TrustBundlesMessage:
+        """The latest as it is sent; not to be changed."""
+        return self._message
+
     def publish(self, bundles: TrustBundles) -> None:
         self._bundles = bundles
+        self._message = bundles_message(bundles)
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def wait_past(self, sequence: int) -> TrustBundles:
+    async def wait_past(self, sequence: int) -> TrustBundlesMessage:
         """Return the latest as soon as it isn't `sequence` any more."""
         while self._bundles.sequence == sequence:
             await self._changed.wait()
-        return self._bundles
+        return self._message
 
 
 class IdentityService(IdentityBase):
@@ -113,10 +120,10 @@ class IdentityService(IdentityBase):
             await _receive(stream)
         except Refused as refusal:
             raise GRPCError(STATUS[refusal.code], str(refusal)) from refusal
-        bundles = self._feed.latest
+        message = self._feed.message
         while True:
-            await stream.send_message(bundles_message(bundles))
-            bundles = await self._feed.wait_past(bundles.sequence)
+            await stream.send_message(message)
+            message = await self._feed.wait_past(message.sequence)
 
     async def _certify(self, stream: Any) -> CertifyResponse:
         request: CertifyRequest = await _receive(stream)
@@ -124,7 +131,7 @@ class IdentityService(IdentityBase):
         issued = await self._issuance.certify(asked)
         return CertifyResponse(
             chain=issued.chain,
-            bundles=bundles_message(self._feed.latest),
+            bundles=self._feed.message,
             not_after_millis=int(issued.plan.not_after.timestamp() * 1000),
             server_time_millis=time.time_ns() // 1_000_000,
         )

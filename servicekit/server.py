@@ -110,6 +110,31 @@ class _BoundedHandler(Handler):
         super().accept(stream, headers, release_stream)
 
 
+class _Gathering:
+    """A transport that writes once per turn of the loop: grpclib writes head, message and trailers one by one."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        data, self._waiting = b"".join(self._waiting), []
+        if data:
+            self._transport.write(data)
+
+
 class _BoundedProtocol(H2Protocol):
     """Closes what is too much, idle, or not HTTP/2."""
 
@@ -123,7 +148,7 @@ class _BoundedProtocol(H2Protocol):
 
     def connection_made(self, transport: Any) -> None:
         within = self._count(1)
-        super().connection_made(transport)
+        super().connection_made(_Gathering(transport))
         if not within:
             transport.abort()
             return
