@@ -89,7 +89,10 @@ Named = TypeVar("Named", HeaderMatch, QueryMatch)
 
 def _first_of_each(written: tuple[Named, ...]) -> tuple[Named, ...]:
     """Of several entries of one name the first counts, as Gateway API says."""
-    return tuple({entry.name: entry for entry in reversed(written)}.values())[::-1]
+    found: dict[str, Named] = {}
+    for entry in written:
+        found.setdefault(entry.name, entry)
+    return tuple(found.values())
 
 
 Headers = Annotated[Items[HeaderMatch], Field(max_length=16), AfterValidator(_first_of_each)]
