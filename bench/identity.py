@@ -1,4 +1,4 @@
-"""Certificates a second, over gRPC and TLS, every check and the journal on. The server has a core to itself."""
+"""Certificates a second, over gRPC and TLS, every check and the journal on. The server has its own core."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import errno
 import logging
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.message import DecodeError
 from grpclib.config import Configuration
@@ -111,7 +111,7 @@ class _BoundedHandler(Handler):
 
 
 class _Gathering:
-    """A transport that writes once per turn of the loop: grpclib writes head, message and trailers one by one."""
+    """A transport that writes once per turn of the loop; grpclib writes head, message and trailers singly."""
 
     def __init__(self, transport: Any) -> None:
         self._transport = transport
@@ -148,7 +148,7 @@ class _BoundedProtocol(H2Protocol):
 
     def connection_made(self, transport: Any) -> None:
         within = self._count(1)
-        super().connection_made(_Gathering(transport))
+        super().connection_made(cast("asyncio.Transport", _Gathering(transport)))
         if not within:
             transport.abort()
             return
