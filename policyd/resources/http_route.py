@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from policyd.errors import EngineError
 from policyd.resources.conditions import HeaderName, HeaderValue, normal_path
@@ -30,24 +30,17 @@ class PathMatch(Spec):
     value: Annotated[str, Field(min_length=1, max_length=1024)] = "/"
     """A path in normal form, the prefix without its trailing `/`, or a regular expression."""
 
-    @model_validator(mode="before")
+    @field_validator("value")
     @classmethod
-    def _normal(cls, written: object, info: ValidationInfo) -> object:
-        """Return the value in the form that its type has.
-
-        What isn't one is left to the fields' own checks.
-        """
-        if not isinstance(written, dict) or not isinstance(written.get("value"), str):
-            return written
-        value, kind = written["value"], written.get("type", "PathPrefix")
+    def _in_the_types_form(cls, value: str, info: ValidationInfo) -> str:
+        """Check the value as its type asks; a type that can't be read is told of by itself."""
+        kind = info.data.get("type")
         if kind == "RegularExpression":
-            if len(value) <= 1024:
-                check_pattern(value, info)
-            return written
-        path = normal_path(value, info)
-        if kind == "PathPrefix" and isinstance(path, str):
-            path = path.rstrip("/") or "/"
-        return {**written, "value": path}
+            check_pattern(value, info)
+        if kind not in {"Exact", "PathPrefix"}:
+            return value
+        path = str(normal_path(value, info))
+        return path.rstrip("/") or "/" if kind == "PathPrefix" else path
 
 
 class HeaderMatch(Spec):
@@ -60,11 +53,12 @@ class HeaderMatch(Spec):
     value: Annotated[HeaderValue, Field(min_length=1)]
     """The value, or a regular expression that the whole value must match."""
 
-    @model_validator(mode="after")
-    def _pattern(self, info: ValidationInfo) -> Self:
-        if self.type == "RegularExpression":
-            check_pattern(self.value, info)
-        return self
+    @field_validator("value")
+    @classmethod
+    def _is_a_pattern(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("type") == "RegularExpression":
+            check_pattern(value, info)
+        return value
 
 
 class QueryMatch(Spec):
@@ -77,11 +71,12 @@ class QueryMatch(Spec):
     value: Annotated[str, Field(min_length=1, max_length=1024)]
     """The value, or a regular expression that the whole value must match."""
 
-    @model_validator(mode="after")
-    def _pattern(self, info: ValidationInfo) -> Self:
-        if self.type == "RegularExpression":
-            check_pattern(self.value, info)
-        return self
+    @field_validator("value")
+    @classmethod
+    def _is_a_pattern(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("type") == "RegularExpression":
+            check_pattern(value, info)
+        return value
 
 
 Named = TypeVar("Named", HeaderMatch, QueryMatch)

@@ -50,7 +50,7 @@ class RouteReader(Generic[M]):
         self._kind = kind
         self._match: type[M] = match
         self._lenient = draft.key.group == GATEWAY
-        self._readable = True
+        self._readable = not draft.failed
         self._match_unreadable = False
         self._parents_unreadable = False
 

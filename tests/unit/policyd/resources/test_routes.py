@@ -172,3 +172,18 @@ def test_of_one_header_the_first_counts(spec_of: SpecOf) -> None:
         ("x-a", "one"),
         ("b", "c"),
     ]
+
+
+def test_a_pattern_is_named_by_its_own_field(spec_of: SpecOf) -> None:
+    matches = "[{path: {type: RegularExpression, value: '['}}, {headers: [{name: a, type: RegularExpression, value: '('}]}]"
+    found = spec_of(GATEWAY, "HTTPRoute", f"{{{PARENT}, rules: [{{matches: {matches}}}]}}")
+    assert [finding.field for finding in found.findings] == [
+        "spec.rules[0].matches[0].path.value",
+        "spec.rules[0].matches[1].headers[0].value",
+    ]
+
+
+def test_a_version_that_is_not_known_makes_a_route_unreadable(spec_of: SpecOf) -> None:
+    found = spec_of("gateway.networking.k8s.io/v2", "HTTPRoute", f"{{{PARENT}}}")
+    assert not route(found).readable
+    assert [finding.code for finding in found.findings] == ["unknown-version"]
