@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import structlog
+from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
 from policyd.distribute.basis import behind
@@ -85,6 +86,18 @@ class Session:
     def wake(self) -> None:
         """Look at the newest state, soon."""
         self._changed.set()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the proxy has acknowledged all it is to know now: table, pod facts, discovery."""
+        told, hello = self._told, self._hello
+        if told is None or hello is None or self.state != "enforcing":
+            return False
+        try:
+            contents = self._teller.contents(self.caller, tuple(hello.services), hello.reader_version)
+        except GRPCError:
+            return False
+        return told.hashes == contents.hashes
 
     async def run(self) -> None:
         """Serve until the proxy goes or must go (GRPCError)."""

@@ -41,7 +41,8 @@ def status_of(controller: Controller) -> Answer:
         "proxies": sorted(
             (_proxy(controller, session) for session in sessions), key=lambda row: str(row["pod"])
         ),
-        "notConnected": [name for uid, name in _meshed_pods(controller) if uid not in connected],
+        "running": [name for _, name, running in _meshed_pods(controller) if running],
+        "notConnected": [name for uid, name, _ in _meshed_pods(controller) if uid not in connected],
         "findings": [found.text for findings in controller.findings.values() for found in findings],
     }
 
@@ -56,12 +57,18 @@ def _proxy(controller: Controller, session: Session) -> dict[str, object]:
         "detail": session.detail,
         "wanted": _text(session.wanted),
         "enforced": _text(session.enforced),
+        "current": session.is_current,
     }
 
 
-def _meshed_pods(controller: Controller) -> list[tuple[str, str]]:
+def _meshed_pods(controller: Controller) -> list[tuple[str, str, bool]]:
+    """Return uid, name and whether it runs, of every pod with a proxy."""
     return [
-        (found.meta.uid or "", f"{found.meta.namespace}/{found.meta.name}")
+        (
+            found.meta.uid or "",
+            f"{found.meta.namespace}/{found.meta.name}",
+            found.spec.status.phase == "Running",
+        )
         for found in controller.world.of_kind(*POD)
         if isinstance(found, Resource) and isinstance(found.spec, Pod) and is_meshed(found.spec)
     ]

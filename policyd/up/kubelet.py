@@ -32,6 +32,8 @@ class Kubelet:
         self.replicas: dict[tuple[str, str], Replica] = {}
         self.changed = asyncio.Event()
         """Set whenever a pod came, went, or became ready or not."""
+        self.recorded = asyncio.Event()
+        """Set whenever a denial was recorded."""
         self._run = run
         self._addresses = addresses
         self._around = around
@@ -121,8 +123,10 @@ class Kubelet:
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watcher
-        self._file(replica).unlink(missing_ok=True)
+        replica.ready = False
+        self._write(replica)  # nobody is sent to a pod that ends
         await replica.stop()
+        self._file(replica).unlink(missing_ok=True)
         self.changed.set()
 
     def _on_readiness(self, replica: Replica) -> None:
@@ -133,6 +137,7 @@ class Kubelet:
 
     def _on_record(self, replica: Replica, record: Mapping[str, Any]) -> None:
         self.records.keep(record)
+        self.recorded.set()
         self._screen.denial(replica.name, record)
 
     def _write(self, replica: Replica) -> None:

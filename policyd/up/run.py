@@ -24,12 +24,15 @@ from policyd.up.run_folder import SOCKET, RunFolder
 from policyd.up.screen import Screen
 from policyd.up.up_socket import UpSocket, ask_socket
 
+_ASK_SECONDS = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """A run that has started: what a demo or a test looks at."""
 
     folder: Path
+    run: RunFolder
     trust_domain: str
     kubelet: Kubelet
     control_plane: ControlPlane
@@ -37,15 +40,25 @@ class Running:
     """Log records of identity and policyd; bounded, the newest are dropped where nobody takes them."""
 
     async def all_ready(self, seconds: float) -> None:
-        """Wait until every pod is ready. Raises SourceError naming those that aren't in time."""
+        """Wait until every pod is ready and every proxy knows it. Raises SourceError, naming others."""
         try:
             async with asyncio.timeout(seconds):
                 while self.kubelet.unready or not self.kubelet.replicas:
                     self.kubelet.changed.clear()
                     await self.kubelet.changed.wait()
+                while not await self._is_known():
+                    await asyncio.sleep(_ASK_SECONDS)
         except TimeoutError:
             names = ", ".join(self.kubelet.unready) or "no pod"
             raise SourceError(f"not ready after {seconds:.0f} s: {names}; --verbose shows why") from None
+
+    async def _is_known(self) -> bool:
+        """Whether policyd has seen that all pods run, and all proxies have acknowledged what follows from it."""
+        status = await ask_socket(self.control_plane.status_socket, {"ask": "status"})
+        pods = {f"{replica.namespace}/{replica.name}" for replica in self.kubelet.replicas.values()}
+        return pods <= set(status["running"]) and pods <= {
+            proxy["pod"] for proxy in status["proxies"] if proxy["current"]
+        }
 
 
 @asynccontextmanager
@@ -87,7 +100,7 @@ async def _started(folder: Path, run: RunFolder, proxy: Path, screen: Screen) ->
         account_uid,
     )
     kubelet = Kubelet(run, addresses, around, screen)
-    started = Running(folder, trust_domain, kubelet, plane, asyncio.Queue(1000))
+    started = Running(folder, run, trust_domain, kubelet, plane, asyncio.Queue(1000))
     socket = UpSocket(run.path.parent / SOCKET, _asks(started))
     await socket.open()
     watch = Folder(folder)

@@ -44,7 +44,7 @@ class Screen:
         record = parse_record(line)
         level = str((record or {}).get("level", "")).lower()
         if self._verbose or record is None or level in {"warning", "warn", "error", "critical"}:
-            self._write(name, line)
+            self._write(name, line if record is None else service_line(record))
 
     def denial(self, pod: str, record: Mapping[str, Any]) -> None:
         """Tell of a denial in one line."""
@@ -77,6 +77,16 @@ def parse_record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
+
+
+_LEFT_OUT = frozenset({"timestamp", "at", "level", "message", "event", "target"})
+
+
+def service_line(record: Mapping[str, Any]) -> str:
+    """Say a log record in one line: what happened, then the fields."""
+    what = record.get("message") or record.get("event") or ""
+    fields = (f"{key}={value}" for key, value in record.items() if key not in _LEFT_OUT and value != "")
+    return " ".join([str(record.get("level", "")).upper(), str(what), *fields])
 
 
 def denial_line(record: Mapping[str, Any]) -> str:

@@ -1,0 +1,195 @@
+"""What the tests do with a running mesh: requests as somebody, denials by id, certificates of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from identity.material import load_material
+from identity.profile import LeafPlan, leaf_builder, new_serial
+from identity.spiffe_id import SpiffeId, TrustDomain
+from policyd.up.replica import Replica
+from policyd.up.run import Running
+from servicekit.svid import Svid
+
+WAIT_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer; status 0 where the connection ended without one."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def decision(self) -> str:
+        return self.headers["x-policyd-decision"]
+
+
+NOTHING = Answer(0, {}, b"")
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A run of books, with everything in it within reach."""
+
+    up: Running
+
+    def pod(self, name: str) -> Replica:
+        return self.up.kubelet.replicas[("books", name)]
+
+    def address(self, pod: str, port: int) -> tuple[str, int]:
+        """Where a pod is called by others."""
+        return self.pod(pod).addresses.proxy, port
+
+    def listener(self, pod: str, service: str) -> tuple[str, int]:
+        """Where a pod's own applications call a Service: requests made there carry the pod's identity."""
+        replica = self.pod(pod)
+        found = next(each for each in replica.listeners if each.target == service)
+        return replica.addresses.application, found.listen
+
+    async def denial(self, decision: str) -> dict[str, Any]:
+        """The line that a proxy wrote about a decision."""
+        kubelet = self.up.kubelet
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (found := kubelet.records.find(decision)) is None:
+                kubelet.recorded.clear()
+                await kubelet.recorded.wait()
+        return found
+
+    async def denial_that(self, **fields: object) -> dict[str, Any]:
+        """The newest line with these fields, for those whose id no client sees."""
+        kubelet = self.up.kubelet
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                for record in reversed(kubelet.records.last(2000)):
+                    if all(record.get(name) == value for name, value in fields.items()):
+                        return record
+                kubelet.recorded.clear()
+                await kubelet.recorded.wait()
+
+    async def service_record(self, event: str) -> dict[str, Any]:
+        """The next log record of identity or policyd of that event."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                record = await self.up.records.get()
+                if record.get("event") == event:
+                    return record
+
+    def svid(
+        self, account: str, uid: str | None = None, age: timedelta = timedelta(0), root: Path | None = None
+    ) -> Svid:
+        """A certificate of this mesh's root (or another's); `age` moves its hour into the past."""
+        folder = root or self.up.run.root
+        trust_domain = TrustDomain(self.up.trust_domain)
+        return make_svid(folder, trust_domain, account, uid, age)
+
+
+def make_svid(folder: Path, trust_domain: TrustDomain, account: str, uid: str | None, age: timedelta) -> Svid:
+    """A leaf signed by the root in a folder, for an hour that ended `age` ago at the latest."""
+    namespace, name = account.split("/")
+    now = datetime.now(UTC).replace(microsecond=0)
+    material = load_material(folder, trust_domain, now)
+    key = ec.generate_private_key(ec.SECP256R1())
+    identity = SpiffeId.of_service_account(trust_domain, namespace, name)
+    end = now + timedelta(hours=1) - age
+    plan = LeafPlan(identity, uid, key.public_key(), new_serial(), end - timedelta(hours=1, minutes=5), end)
+    issuer = material.signer
+    leaf = issuer.sign(leaf_builder(plan, issuer.certificate)).public_bytes(Encoding.DER)
+    return Svid.of(key, [leaf])
+
+
+def tls(svid: Svid | None = None, alpn: str = "policyd/1+http1", server: bool = False) -> ssl.SSLContext:
+    """A TLS 1.3 context that checks nothing of the other end."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols([alpn])
+    if svid is not None:
+        with tempfile.NamedTemporaryFile(dir=os.environ["XDG_RUNTIME_DIR"]) as file:
+            file.write(svid.key_pem + b"".join(svid.chain_pem))
+            file.flush()
+            context.load_cert_chain(file.name)
+    return context
+
+
+async def http(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    context: ssl.SSLContext | None = None,
+) -> Answer:
+    """One request over a connection of its own; NOTHING where it ended without an answer."""
+    host, port = address
+    lines = {"Host": "books.test", "Connection": "close", **(headers or {})}
+    if body:
+        lines["Content-Length"] = str(len(body))
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    sent = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+    return _read(await exchange(host, port, sent, context))
+
+
+async def exchange(host: str, port: int, sent: bytes, context: ssl.SSLContext | None = None) -> bytes:
+    """Everything that comes back until the other end closes; what came before an error is kept."""
+    received = b""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            name = "any.test" if context else None
+            reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+            try:
+                writer.write(sent)
+                await writer.drain()
+                while chunk := await reader.read(65536):
+                    received += chunk
+            finally:
+                writer.transport.abort()
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return received
+
+
+def _read(received: bytes) -> Answer:
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    words = lines[0].split(" ")
+    if len(words) < 2:
+        return NOTHING
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    return Answer(int(words[1]), headers, body)
+
+
+async def ask_database(address: tuple[str, int], line: str, context: ssl.SSLContext | None = None) -> object:
+    """One line to the database and its answer; None where the connection ended without one."""
+    host, port = address
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=context, server_hostname="any.test" if context else None
+            )
+            try:
+                writer.write(line.encode() + b"\n")
+                await writer.drain()
+                answer = await reader.readline()
+            finally:
+                writer.transport.abort()
+    except (ConnectionError, ssl.SSLError):
+        return None
+    return json.loads(answer) if answer else None
