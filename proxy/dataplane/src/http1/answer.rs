@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::head::HeadEnd;
 use super::limits;
-use super::response::AnswerHead;
+use super::response::{AnswerHead, Body};
 use super::transfer::{Fault, transfer};
 use super::upgrade;
 use super::wire::{Reader, Writer};
@@ -19,10 +19,10 @@ use crate::exchange::Failure;
 #[derive(Debug)]
 pub(super) struct Progress<'a> {
     pub(super) request: &'a CanonicalRequest,
-    /// The request has gone out whole.
-    pub(super) sent: Cell<bool>,
-    /// Bytes of an answer are on their way to the client: there can't be another one.
-    pub(super) answering: Cell<bool>,
+    /// When the request had gone out whole.
+    pub(super) sent: Cell<Option<Instant>>,
+    /// What the client's [`Writer::writes`] were when it last expected a new answer.
+    pub(super) expecting: Cell<u64>,
 }
 
 /// How an exchange ended well.
@@ -47,6 +47,18 @@ pub(super) enum Broken {
 
 const BAD: Broken = Broken::Application(Failure::BadAnswer);
 
+/// What one head of an answer is.
+enum Step {
+    /// An interim answer that stays here.
+    Dropped,
+    /// An interim answer for the client.
+    Interim,
+    /// A valid `101`.
+    Switch,
+    /// The final answer.
+    Final { body: Body, close: bool, keep_upstream: bool },
+}
+
 /// Reads the answer and passes it on. `ending`: whether the client's connection shall end with it.
 pub(super) async fn pass_on<R, W>(
     progress: &Progress<'_>,
@@ -62,64 +74,68 @@ where
         let length = read_head(progress, upstream).await?;
         let bytes = upstream.bytes().get(..length).unwrap_or_default();
         let head = AnswerHead::parse(bytes).map_err(|_| BAD)?;
-        match head.status {
-            101 if progress.sent.get() && upgrade::is_valid(progress.request, &head) => {
-                progress.answering.set(true);
-                head.write_interim(client.out());
-                upstream.consume(length);
-                client.flush().await.map_err(|_| Broken::Client)?;
-                return Ok(Ended::Switched);
+        let step = judge(progress, &head, &ending)?;
+        match &step {
+            Step::Dropped => {}
+            Step::Interim | Step::Switch => head.write_interim(client.out()),
+            Step::Final { body, close, .. } => {
+                head.write(progress.request, body, *close, client.out());
             }
-            101 => return Err(BAD),
-            status @ 100..200 => {
-                if passes(status, progress.request) {
-                    progress.answering.set(true);
-                    head.write_interim(client.out());
-                    client.flush().await.map_err(|_| Broken::Client)?;
-                    progress.answering.set(false);
-                }
-                upstream.consume(length);
-            }
-            _ => return final_answer(progress, upstream, client, (length, ending())).await,
         }
+        upstream.consume(length);
+        if let Step::Final { body, close, keep_upstream } = step {
+            move_body(upstream, client, body).await?;
+            return Ok(Ended::Answered { keep_client: !close, keep_upstream });
+        }
+        client.flush().await.map_err(|_| Broken::Client)?;
+        if matches!(step, Step::Switch) {
+            return Ok(Ended::Switched);
+        }
+        progress.expecting.set(client.writes());
     }
     Err(BAD)
 }
 
-/// Which interim answers a client gets (G20): the proxy itself has sent `100`, and early hints are dropped.
-fn passes(status: u16, request: &CanonicalRequest) -> bool {
-    request.version() != Version::Http10 && !matches!(status, 100 | 103)
+/// Says what a head is, and what becomes of both connections after a final one.
+fn judge(
+    progress: &Progress<'_>,
+    head: &AnswerHead<'_>,
+    ending: impl Fn() -> bool,
+) -> Result<Step, Broken> {
+    let request = progress.request;
+    let sent = progress.sent.get().is_some();
+    let old = request.version() == Version::Http10;
+    match head.status {
+        101 if sent && upgrade::is_valid(request, head) => Ok(Step::Switch),
+        101 => Err(BAD),
+        // G20: the proxy itself has sent `100`, early hints are dropped, and HTTP/1.0 knows no interim answers.
+        100 | 103 => Ok(Step::Dropped),
+        102..200 if old => Ok(Step::Dropped),
+        102..200 => Ok(Step::Interim),
+        _ => {
+            let body = head.body(request);
+            let until_close = body.decoder.ends_with_connection();
+            // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
+            let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
+            let close = last || until_close || body.needs_close();
+            let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
+            Ok(Step::Final { body, close, keep_upstream })
+        }
+    }
 }
 
-/// Passes on the final answer, whose head are the first `length` bytes.
-async fn final_answer<R, W>(
-    progress: &Progress<'_>,
+async fn move_body<R, W>(
     upstream: &mut Reader<R>,
     client: &mut Writer<W>,
-    (length, ending): (usize, bool),
-) -> Result<Ended, Broken>
+    mut body: Body,
+) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let request = progress.request;
-    let bytes = upstream.bytes().get(..length).unwrap_or_default();
-    let head = AnswerHead::parse(bytes).map_err(|_| BAD)?;
-    let mut body = head.body(request);
-    let until_close = body.decoder.ends_with_connection();
-    let early = !progress.sent.get();
-    // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
-    let last = ending || early || request.upgrade().is_some() || !request.keep_alive();
-    let close = last || until_close || body.needs_close();
-    let keep_upstream =
-        head.keeps_alive() && !early && !until_close && request.version() != Version::Http10;
-    progress.answering.set(true);
-    head.write(request, &body, close, client.out());
-    upstream.consume(length);
-    let moved = transfer(upstream, client, (&mut body.decoder, body.encoder), None).await;
-    match moved {
-        Ok(()) => Ok(Ended::Answered { keep_client: !close, keep_upstream }),
-        Err(Fault::Receiver(_)) => Err(Broken::Client),
+    match transfer(upstream, client, (&mut body.decoder, body.encoder), None).await {
+        Ok(()) => Ok(()),
+        Err(Fault::Receiver) => Err(Broken::Client),
         Err(Fault::Sender | Fault::Slow | Fault::Malformed(_)) => Err(BAD),
     }
 }
@@ -132,17 +148,21 @@ async fn read_head<R: AsyncRead + Unpin>(
     let mut end = HeadEnd::default();
     let mut deadline = Instant::now() + limits::ANSWER;
     loop {
-        if let Some(length) = end.find(upstream.bytes()) {
-            return Ok(length);
-        }
-        if upstream.bytes().len() > limits::ANSWER_HEAD_BYTES {
+        let found = end.find(upstream.bytes());
+        if found.unwrap_or(upstream.bytes().len()) > limits::ANSWER_HEAD_BYTES {
             return Err(BAD);
         }
+        if let Some(length) = found {
+            return Ok(length);
+        }
         let unheard = upstream.bytes().is_empty();
-        match timeout_at(deadline, upstream.fill(limits::READ_BYTES)).await {
-            Ok(filled) => ended(&filled, unheard)?,
-            Err(_) if progress.sent.get() => return Err(Broken::Application(Failure::Silent)),
-            Err(_) => deadline = Instant::now() + limits::ANSWER,
+        if let Ok(filled) = timeout_at(deadline, upstream.fill(limits::READ_BYTES)).await {
+            ended(&filled, unheard)?;
+            continue;
+        }
+        deadline = progress.sent.get().unwrap_or_else(Instant::now) + limits::ANSWER;
+        if deadline <= Instant::now() {
+            return Err(Broken::Application(Failure::Silent));
         }
     }
 }

@@ -6,6 +6,7 @@ use engine::Permit;
 use engine::gate::{GateRule, Refusal};
 use engine::request::{CanonicalRequest, Framing, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::Instant;
 
 use super::answer::{Broken, Ended, Progress, pass_on};
 use super::body::{Decoder, Encoder};
@@ -70,7 +71,8 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
         if invite_body(request, client).await.is_err() {
             return Next::Abort;
         }
-        let progress = Progress { request, sent: Cell::new(false), answering: Cell::new(false) };
+        let expecting = Cell::new(client.writer.writes());
+        let progress = Progress { request, sent: Cell::new(None), expecting };
         let mut result = self.exchange(&progress, client, &mut connection).await;
         if let Err(GivenUp::Answer(Broken::Unheard)) = result
             && connection.reused
@@ -78,11 +80,11 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
             && let Ok(fresh) = Connection::open(self.upstream).await
         {
             connection = fresh;
-            progress.sent.set(false);
+            progress.sent.set(None);
             result = self.exchange(&progress, client, &mut connection).await;
         }
         match result {
-            Err(given_up) => self.give_up(given_up, &progress),
+            Err(given_up) => self.give_up(given_up, &progress, client),
             Ok(Ended::Switched) => {
                 let Client { reader, writer } = client;
                 tunnel((reader, writer), (&mut connection.reader, &mut connection.writer)).await;
@@ -92,7 +94,9 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
                 self.give_back(connection, keep_upstream);
                 match keep_client {
                     true => Next::Again,
-                    false if progress.sent.get() && client.reader.bytes().is_empty() => Next::Close,
+                    false if progress.sent.get().is_some() && client.reader.bytes().is_empty() => {
+                        Next::Close
+                    }
                     false => Next::Linger,
                 }
             }
@@ -132,7 +136,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
                 biased;
                 sent = &mut send, if sending => match sent {
                     // The application may have answered early and closed; the answer decides.
-                    Ok(()) | Err(Fault::Receiver(_)) => sending = false,
+                    Ok(()) | Err(Fault::Receiver) => sending = false,
                     Err(fault) => return Err(GivenUp::Body(fault)),
                 },
                 ended = &mut answer => return ended.map_err(GivenUp::Answer),
@@ -149,15 +153,36 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
         }
     }
 
-    /// The upstream connection is dropped in the middle of the exchange: the application sees that it isn't whole.
-    fn give_up(&self, given_up: GivenUp, progress: &Progress<'_>) -> Next {
-        let (rule, offset) = match given_up {
-            GivenUp::Answer(broken) => return self.answer_failure(&broken, progress),
-            GivenUp::Body(Fault::Malformed(flaw)) => (flaw.rule, flaw.offset),
-            GivenUp::Body(Fault::Slow) => (GateRule::Limits, 0),
-            GivenUp::Body(Fault::Sender | Fault::Receiver(_)) => return Next::Abort,
+    /// The upstream connection is dropped in the middle of the exchange: the application sees that it isn't whole. The
+    /// client gets an answer, unless it has got a part of another.
+    fn give_up<C: AsyncRead + AsyncWrite>(
+        &self,
+        given_up: GivenUp,
+        progress: &Progress<'_>,
+        client: &mut Client<C>,
+    ) -> Next {
+        let answer = match given_up {
+            GivenUp::Body(fault) => self.refuse_body(&fault, progress.request),
+            GivenUp::Answer(Broken::Client) => None,
+            GivenUp::Answer(Broken::Unheard) => Some(self.decider.failed(Failure::BadAnswer)),
+            GivenUp::Answer(Broken::Application(failure)) => Some(self.decider.failed(failure)),
         };
-        let request = progress.request;
+        match answer {
+            Some(answer) if client.writer.writes() == progress.expecting.get() => {
+                client.writer.out().clear();
+                Next::Answer(answer)
+            }
+            _ => Next::Abort,
+        }
+    }
+
+    /// The answer to a body that breaks a rule; none where the client is gone.
+    fn refuse_body(&self, fault: &Fault, request: &CanonicalRequest) -> Option<Answer> {
+        let (rule, offset) = match fault {
+            Fault::Malformed(flaw) => (flaw.rule, flaw.offset),
+            Fault::Slow => (GateRule::Limits, 0),
+            Fault::Sender | Fault::Receiver => return None,
+        };
         let refusal = Refusal {
             rule,
             offset,
@@ -165,18 +190,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
             grpc: request.is_grpc_content_type(),
             version: request.version(),
         };
-        let answer = self.decider.refuse_body(request, refusal);
-        if progress.answering.get() { Next::Abort } else { Next::Answer(answer) }
-    }
-
-    fn answer_failure(&self, broken: &Broken, progress: &Progress<'_>) -> Next {
-        let failure = match broken {
-            Broken::Client => return Next::Abort,
-            Broken::Unheard => Failure::BadAnswer,
-            Broken::Application(failure) => *failure,
-        };
-        let answer = self.decider.failed(failure);
-        if progress.answering.get() { Next::Abort } else { Next::Answer(answer) }
+        Some(self.decider.refuse_body(request, refusal))
     }
 }
 
@@ -207,7 +221,7 @@ where
     let mut decoder = Decoder::of_request(request);
     let pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
     transfer(client, upstream, (&mut decoder, Encoder::of_request(request)), pace).await?;
-    progress.sent.set(true);
+    progress.sent.set(Some(Instant::now()));
     Ok(())
 }
 

@@ -76,6 +76,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
         self.sweep();
         connection.reused = true;
         connection.reader.rest();
+        connection.writer.rest();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < limits::POOLED_CONNECTIONS {
             idle.push(Idle { connection, since: Instant::now() });

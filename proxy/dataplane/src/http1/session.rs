@@ -75,6 +75,7 @@ where
 {
     if client.reader.bytes().is_empty() {
         client.reader.rest();
+        client.writer.rest();
         let arrival = timeout_at(first_byte, client.reader.fill(limits::IDLE_BYTES));
         tokio::select! {
             biased;

@@ -1,7 +1,5 @@
 //! Moving one body from one connection to the other.
 
-use std::io;
-
 use engine::gate::Flaw;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Duration, Instant, timeout};
@@ -21,7 +19,7 @@ pub(super) enum Fault {
     /// The body breaks a rule.
     Malformed(Flaw),
     /// The receiver failed.
-    Receiver(io::Error),
+    Receiver,
 }
 
 /// The bounds of time of a body with a length: never idle for long, and a least rate of what was waited for.
@@ -66,11 +64,11 @@ where
                 let count = data.len();
                 encoder.data(data, writer.out());
                 reader.consume(count);
-                writer.relieve().await.map_err(Fault::Receiver)?;
+                writer.relieve().await.map_err(|_| Fault::Receiver)?;
             }
             Step::End => break,
             Step::More => {
-                writer.flush().await.map_err(Fault::Receiver)?;
+                writer.flush().await.map_err(|_| Fault::Receiver)?;
                 let count = match &mut pace {
                     Some(pace) => pace.fill(reader).await?,
                     None => reader.fill(limits::READ_BYTES).await.map_err(|_| Fault::Sender)?,
@@ -84,5 +82,5 @@ where
         }
     }
     encoder.end(decoder.trailers(), writer.out());
-    writer.flush().await.map_err(Fault::Receiver)
+    writer.flush().await.map_err(|_| Fault::Receiver)
 }

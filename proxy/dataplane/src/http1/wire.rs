@@ -106,16 +106,22 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 pub(super) struct Writer<W> {
     io: W,
     out: Vec<u8>,
+    writes: u64,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
     fn new(io: W) -> Self {
-        Self { io, out: Vec::new() }
+        Self { io, out: Vec::new(), writes: 0 }
     }
 
     /// Where to append what shall be written.
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// How often anything has left: while that doesn't change, what is gathered can still be taken back.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes
     }
 
     /// Writes what is gathered if it is much.
@@ -129,20 +135,25 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Writes all that is gathered and sees it off.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         self.write().await?;
-        self.out.shrink_to(limits::IDLE_BYTES);
         unless_stalled(limits::WRITE_STALL, self.io.flush()).await
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        let mut written = 0;
-        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
+        let mut sent = 0;
+        while let Some(rest) = self.out.get(sent..).filter(|rest| !rest.is_empty()) {
             match unless_stalled(limits::WRITE_STALL, self.io.write(rest)).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => written += count,
+                count => sent += count,
             }
+            self.writes += 1;
         }
         self.out.clear();
         Ok(())
+    }
+
+    /// Gives memory back while nothing is going on.
+    pub(super) fn rest(&mut self) {
+        self.out.shrink_to(limits::IDLE_BYTES);
     }
 
     /// Writes what is left and ends this direction.

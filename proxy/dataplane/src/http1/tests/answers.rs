@@ -116,7 +116,6 @@ async fn an_answer_that_breaks_off_is_not_completed() {
     for bytes in [
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nx\r\n",
     ] {
         let world = World::new(answers_and_closes(bytes));
         let answer = world.send(get("/")).await;
@@ -124,6 +123,13 @@ async fn an_answer_that_breaks_off_is_not_completed() {
         assert_eq!(answer.matches("HTTP/1.1").count(), 1);
         assert_eq!(world.failures(), [Failure::BadAnswer]);
     }
+    let malformed = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nx\r\n";
+    let world = World::new(answers(malformed));
+    let answer = world.send(get("/")).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502") && !answer.contains("part"),
+        "nothing had left yet: {answer}"
+    );
     let world = World::new(answers_and_closes("HTTP/1.1 200 OK\r\nContent-"));
     assert!(world.send(get("/")).await.starts_with("HTTP/1.1 502"));
 }
@@ -173,6 +179,7 @@ async fn an_answers_head_has_its_bounds() {
     for fields in [many, big] {
         let world =
             World::new(answers(format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n")));
-        assert!(world.send(get("/")).await.starts_with("HTTP/1.1 502"));
+        let answer = world.send(get("/")).await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
     }
 }

@@ -15,9 +15,7 @@ async fn bodies_go_through_in_their_own_framing() {
     let expected = "POST /p HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello\
         POST /p HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n3\r\n, w\r\n0\r\nEtag: x\r\n\r\n\
         GET /next HTTP/1.1\r\nhost: a\r\n\r\n";
-    let received =
-        world.received().concat().replace("0\r\nEtag: x\r\n\r\n", "0\r\nEtag: x\r\n\r\n");
-    assert_eq!(received, expected);
+    assert_eq!(world.received().concat(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,7 +91,7 @@ async fn a_body_that_ends_early_is_not_completed() {
             .await;
         let received = world.received();
         assert_eq!(received.len(), before + 1);
-        assert!(!received[before].contains("0\r\n\r\n"), "{received:?}");
+        assert!(!received[before].ends_with("\r\n0\r\n\r\n"), "{received:?}");
     }
 }
 

@@ -5,8 +5,11 @@ use proptest::prelude::*;
 
 use super::super::chunked::{Decoder, Step, encode, encode_end};
 
-/// Decodes `bytes`, of which at first only the first of `pieces` is there, and so on: data, trailers, what is left.
-fn decode(bytes: &[u8], pieces: &[usize]) -> Result<(Vec<u8>, Vec<u8>, Option<usize>), Flaw> {
+/// Data, trailer lines, and where the body ended if it did.
+type Decoded = (Vec<u8>, Vec<u8>, Option<usize>);
+
+/// Decodes `bytes`, of which at first only the first of `pieces` is there, and so on.
+fn decode(bytes: &[u8], pieces: &[usize]) -> Result<Decoded, Flaw> {
     let mut decoder = Decoder::new(false);
     let (mut at, mut data) = (0, Vec::new());
     for end in pieces.iter().copied().chain([bytes.len()]) {
@@ -52,7 +55,9 @@ proptest! {
         mut pieces in prop::collection::vec(0..300_usize, 0..12),
     ) {
         let mut bytes = Vec::new();
-        chunks.iter().for_each(|chunk| encode(chunk, &mut bytes));
+        for chunk in &chunks {
+            encode(chunk, &mut bytes);
+        }
         encode_end(b"Etag: a\r\n", &mut bytes);
         let length = bytes.len();
         bytes.extend_from_slice(b"next");

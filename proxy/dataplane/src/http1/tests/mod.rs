@@ -146,7 +146,9 @@ pub(super) fn whole(bytes: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(bytes);
     let head = text.find("\r\n\r\n")? + 4;
     if text[..head].contains("transfer-encoding: chunked") {
-        return Some(head + text[head..].find("0\r\n\r\n")? + 5);
+        let last =
+            text[head..].find("0\r\n").filter(|at| text[head..head + at].ends_with("\r\n"))?;
+        return Some(head + last + text[head + last..].find("\r\n\r\n")? + 4);
     }
     let length = text[..head]
         .split("content-length: ")
@@ -220,7 +222,7 @@ impl World {
             let sending = async {
                 let _ = write.write_all(&bytes).await;
             };
-            let (_, result) = tokio::join!(sending, read.read_to_end(&mut answer));
+            let ((), result) = tokio::join!(sending, read.read_to_end(&mut answer));
             result.unwrap();
             String::from_utf8_lossy(&answer).into_owned()
         })
@@ -238,7 +240,7 @@ impl World {
     }
 }
 
-/// A channel into a client's hands, for talking step by step.
+/// Reads up to `end`, or to the end of the connection.
 pub(super) async fn read_until(io: &mut (impl tokio::io::AsyncRead + Unpin), end: &str) -> String {
     let mut text = Vec::new();
     while !text.ends_with(end.as_bytes()) {

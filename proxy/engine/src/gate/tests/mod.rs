@@ -3,7 +3,9 @@
 mod http1;
 mod http2;
 mod lenient;
+mod options;
 mod properties;
+mod targets;
 mod text;
 
 use super::{CanonicalRequest, GateProfile, GateRule, PathMode, Refusal};
