@@ -6,13 +6,14 @@ Cheap checks first, the key's type before its signature: what an attacker choose
 from __future__ import annotations
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from identity.refusal import Code, Refused
 from identity.spiffe_id import SpiffeId
+from servicekit.leaf import X509_FAULTS
 
 MAX_CSR_BYTES = 4 * 1024
 _EXTENSION_REQUEST = x509.ObjectIdentifier("1.2.840.113549.1.9.14")
@@ -33,7 +34,7 @@ def _parse(der: bytes) -> x509.CertificateSigningRequest:
     try:
         request = x509.load_der_x509_csr(der)
         encoded = request.public_bytes(Encoding.DER)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except X509_FAULTS as error:
         raise _invalid("expected PKCS#10 in DER") from error
     if encoded != der:
         raise _invalid("expected DER without anything behind it")
@@ -43,7 +44,7 @@ def _parse(der: bytes) -> x509.CertificateSigningRequest:
 def _key_of(request: x509.CertificateSigningRequest) -> ec.EllipticCurvePublicKey:
     try:
         key = request.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except X509_FAULTS as error:
         raise _invalid("its public key can't be read") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise _invalid("expected a P-256 key")
@@ -59,7 +60,7 @@ def _check_signature(request: x509.CertificateSigningRequest, key: ec.EllipticCu
         if not isinstance(algorithm, hashes.SHA256):
             raise _invalid("expected a signature by ECDSA with SHA-256")
         key.verify(request.signature, request.tbs_certrequest_bytes, ec.ECDSA(algorithm))
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
+    except (InvalidSignature, *X509_FAULTS) as error:
         raise _invalid("its signature doesn't verify by its own key") from error
 
 
@@ -67,7 +68,7 @@ def _check_names(request: x509.CertificateSigningRequest, identity: SpiffeId) ->
     """Refuse everything asked for, but the one name that would be given anyway."""
     try:
         subject, attributes, extensions = request.subject, list(request.attributes), request.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except X509_FAULTS as error:
         raise _invalid("its attributes can't be read") from error
     if subject.rdns:
         raise _refused("a subject")

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from identity.profile import BACKDATE, root_builder
 from identity.spiffe_id import TrustDomain
+from servicekit.leaf import X509_FAULTS
 
 MAX_FILE_BYTES = 256 * 1024
 ROOT_LIFETIME = timedelta(days=365)
@@ -153,9 +154,9 @@ def _read(path: Path, *, secret: bool) -> bytes:
 def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     try:
         certificates = tuple(x509.load_pem_x509_certificates(_read(path, secret=False)))
-    except ValueError as error:
-        if isinstance(error, MaterialError):
-            raise
+    except MaterialError:
+        raise
+    except X509_FAULTS as error:
         raise MaterialError(f"{path}: expected certificates in PEM") from error
     return certificates
 
@@ -186,7 +187,7 @@ def _check_ca(certificate: x509.Certificate, place: str, now: datetime) -> None:
         key, extensions = certificate.public_key(), certificate.extensions
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = extensions.get_extension_for_class(x509.KeyUsage).value
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except X509_FAULTS as error:
         raise MaterialError(f"{place}: expected a CA certificate: {error}") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_curve(key.curve):
         raise MaterialError(f"{place}: expected a P-256 or P-384 key")
@@ -204,6 +205,8 @@ def _check_trust_domain(certificate: x509.Certificate, place: str, trust_domain:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return
+    except X509_FAULTS as error:
+        raise MaterialError(f"{place}: its names can't be read: {error}") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if any(uri != trust_domain.uri for uri in uris):
         raise MaterialError(f"{place}: it is for {uris}; expected {trust_domain.uri}")

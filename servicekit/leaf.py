@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError
@@ -15,6 +16,16 @@ from identity.spiffe_id import SpiffeId, SpiffeIdError
 POD_UID_UUID = "30c6dfd6-3b56-4eb6-90ad-d7079c2e8481"
 POD_UID_OID = x509.ObjectIdentifier("2.25.64835558526198205057169089973453751425")
 """The private extension with the pod's uid, 2.25.<POD_UID_UUID>: a DER UTF8String, not critical."""
+
+X509_FAULTS = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that reading an attacker's certificate or request may raise; not all of it is a ValueError."""
 
 _POD_UID = re.compile(r"[A-Za-z0-9._-]{1,127}", re.ASCII)
 _UTF8_STRING = 0x0C
@@ -49,9 +60,11 @@ def read_leaf(der: bytes) -> Leaf:
             not_after=certificate.not_valid_after_utc,
             sha256=hashlib.sha256(der).hexdigest(),
         )
+    except LeafError:
+        raise
     except SpiffeIdError as error:
         raise LeafError(f"its URI SAN: {error}") from error
-    except (ValueError, x509.DuplicateExtension, x509.ExtensionNotFound) as error:
+    except X509_FAULTS as error:
         raise LeafError(str(error)) from error
 
 
