@@ -86,12 +86,17 @@ pub fn missing(shared: &Shared) -> Option<&'static str> {
     }
     let Some(enforced) = shared.enforcement.current() else { return Some("no policy loaded") };
     let limit = enforced.table.max_table_age_millis();
-    limit.is_some_and(|limit| enforced.moment().table_age_millis > limit).then_some("the policy is stale")
+    limit
+        .is_some_and(|limit| enforced.moment().table_age_millis > limit)
+        .then_some("the policy is stale")
 }
 
 fn moments(shared: &Shared) -> Moments {
     Moments {
-        table_age_millis: shared.enforcement.current().map(|enforced| enforced.moment().table_age_millis),
+        table_age_millis: shared
+            .enforcement
+            .current()
+            .map(|enforced| enforced.moment().table_age_millis),
         not_after_millis: shared.keyring.credentials().map(|own| own.leaf.not_after_millis),
     }
 }
@@ -99,6 +104,8 @@ fn moments(shared: &Shared) -> Moments {
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -49,7 +49,7 @@ pub struct Addressee {
     pub trust_domain: String,
     /// Our own.
     pub namespace: String,
-    /// From our own certificate; empty for an ExternalWorkload.
+    /// From our own certificate; empty for an external workload.
     pub pod_uid: String,
 }
 
@@ -93,8 +93,12 @@ impl Addressee {
         bundles: &Bundles,
         source: Source,
     ) -> Result<Accepted, Refused> {
-        let signed = assignment.envelope.as_ref().ok_or_else(|| Refused::new(INVALID, "it has no envelope"))?;
-        let envelope = Envelope::decode(signed.payload.as_slice()).map_err(|error| Refused::new(INVALID, error))?;
+        let signed = assignment
+            .envelope
+            .as_ref()
+            .ok_or_else(|| Refused::new(INVALID, "it has no envelope"))?;
+        let envelope = Envelope::decode(signed.payload.as_slice())
+            .map_err(|error| Refused::new(INVALID, error))?;
         let at = Time { claimed: envelope.issued_at_millis, source };
         self.check_signature(signed, Context::Envelope, bundles, at)?;
         self.check_addressee(&envelope, holding)?;
@@ -120,17 +124,25 @@ impl Addressee {
         bundles: &Bundles,
         source: Source,
     ) -> Result<Confirmation, Refused> {
-        let message =
-            Confirmation::decode(signed.payload.as_slice()).map_err(|error| Refused::new(INVALID, error))?;
+        let message = Confirmation::decode(signed.payload.as_slice())
+            .map_err(|error| Refused::new(INVALID, error))?;
         let at = Time { claimed: message.at_millis, source };
         self.check_signature(signed, Context::Confirmation, bundles, at)?;
         if message.workload != holding.workload || message.pod_uid != self.pod_uid {
-            return Err(Refused::new(WORKLOAD, format!("a confirmation for `{}`", message.workload)));
+            return Err(Refused::new(
+                WORKLOAD,
+                format!("a confirmation for `{}`", message.workload),
+            ));
         }
         check_not_older(message.epoch, &message.basis, Some(holding))?;
         let held = &holding.held;
-        if message.snapshot_sha256 != held.snapshot_sha256 || message.facts_sha256 != held.facts_sha256 {
-            return Err(Refused::new(OLDER, "a confirmation of another table than the one in force"));
+        if message.snapshot_sha256 != held.snapshot_sha256
+            || message.facts_sha256 != held.facts_sha256
+        {
+            return Err(Refused::new(
+                OLDER,
+                "a confirmation of another table than the one in force",
+            ));
         }
         Ok(message)
     }
@@ -145,7 +157,10 @@ impl Addressee {
         let now = clock::now_millis();
         let skew = i64::try_from(limits::CLOCK_SKEW.as_millis()).unwrap_or(0);
         if at.claimed > now.saturating_add(skew) {
-            return Err(Refused::new(SIGNATURE, format!("signed at {}, that is yet to come", clock::rfc3339(at.claimed))));
+            return Err(Refused::new(
+                SIGNATURE,
+                format!("signed at {}, that is yet to come", clock::rfc3339(at.claimed)),
+            ));
         }
         let verified_at = match at.source {
             Source::Stream => now,
@@ -155,7 +170,11 @@ impl Addressee {
             .map_err(|error| Refused::new(SIGNATURE, error))
     }
 
-    fn check_addressee(&self, envelope: &Envelope, holding: Option<&Holding>) -> Result<(), Refused> {
+    fn check_addressee(
+        &self,
+        envelope: &Envelope,
+        holding: Option<&Holding>,
+    ) -> Result<(), Refused> {
         let wrong = |field: &str, found: &str, expected: &str| {
             Err(Refused::new(WORKLOAD, format!("{field} `{found}`, expected `{expected}`")))
         };
@@ -166,7 +185,9 @@ impl Addressee {
             return wrong("pod uid", &envelope.pod_uid, &self.pod_uid);
         }
         let mut parts = envelope.workload.split('/');
-        if (parts.next().is_none_or(str::is_empty), parts.next()) != (false, Some(self.namespace.as_str())) {
+        if (parts.next().is_none_or(str::is_empty), parts.next())
+            != (false, Some(self.namespace.as_str()))
+        {
             return wrong("workload", &envelope.workload, &format!("…/{}/…", self.namespace));
         }
         match holding {
@@ -178,8 +199,8 @@ impl Addressee {
     }
 
     fn read(&self, assignment: &Assignment, envelope: &Envelope) -> Result<Parts, Refused> {
-        let loaded =
-            snapshot::load(&assignment.snapshot).map_err(|error| Refused::new(error.code(), error))?;
+        let loaded = snapshot::load(&assignment.snapshot)
+            .map_err(|error| Refused::new(error.code(), error))?;
         if loaded.table.trust_domain() != self.trust_domain {
             let found = loaded.table.trust_domain();
             return Err(Refused::new(INVALID, format!("the table's trust domain is `{found}`")));
@@ -187,7 +208,8 @@ impl Addressee {
         let facts = self.read_facts(&assignment.facts)?;
         let discovery = crate::generated::Discovery::decode(assignment.discovery.as_slice())
             .map_err(|error| Refused::new(INVALID, error))?;
-        let discovery = Discovery::read(&discovery).map_err(|error| Refused::new(INVALID, error))?;
+        let discovery =
+            Discovery::read(&discovery).map_err(|error| Refused::new(INVALID, error))?;
         Ok(Parts {
             table: Arc::new(loaded.table),
             facts: Arc::new(facts),
@@ -205,7 +227,9 @@ impl Addressee {
         }
         let addresses = |texts: &[String]| -> Result<Vec<IpAddr>, Refused> {
             let read = |text: &String| {
-                text.parse().map_err(|_| Refused::new(INVALID, format!("pod facts: `{text}` is no address")))
+                text.parse().map_err(|_| {
+                    Refused::new(INVALID, format!("pod facts: `{text}` is no address"))
+                })
             };
             texts.iter().map(read).collect()
         };
@@ -233,13 +257,17 @@ fn check_not_older(epoch: u64, basis: &[Basis], holding: Option<&Holding>) -> Re
         return Err(Refused::new(OLDER, format!("epoch {epoch}, held is {}", held.epoch)));
     }
     for before in &held.basis {
-        let now = basis.iter().find(|next| (&next.source, &next.kind) == (&before.source, &before.kind));
+        let now =
+            basis.iter().find(|next| (&next.source, &next.kind) == (&before.source, &before.kind));
         // FAIL-CLOSED: a component that is missing is lower than any.
         let revision = now.map(|next| next.revision);
         if revision < Some(before.revision) {
             let shown = revision.map_or("missing".to_owned(), |revision| revision.to_string());
             let Basis { source, kind, revision } = before;
-            return Err(Refused::new(OLDER, format!("basis {source}/{kind} is {shown}, held is {revision}")));
+            return Err(Refused::new(
+                OLDER,
+                format!("basis {source}/{kind} is {shown}, held is {revision}"),
+            ));
         }
     }
     Ok(())
@@ -262,7 +290,8 @@ fn complete(
             assignment.discovery.clone_from(&before.discovery);
         }
     }
-    let version = snapshot::version(&assignment.snapshot).map_err(|error| Refused::new(error.code(), error))?;
+    let version = snapshot::version(&assignment.snapshot)
+        .map_err(|error| Refused::new(error.code(), error))?;
     let hashes = [
         ("snapshot", version, &envelope.snapshot_sha256),
         ("facts", sha256(&assignment.facts), &envelope.facts_sha256),
@@ -278,4 +307,4 @@ fn complete(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -61,7 +61,8 @@ pub struct Leaf {
 impl Leaf {
     /// Reads a leaf and checks what X509-SVID asks of one.
     pub fn read(der: &[u8]) -> Result<Self, LeafError> {
-        let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| LeafError::Malformed)?;
+        let (rest, certificate) =
+            X509Certificate::from_der(der).map_err(|_| LeafError::Malformed)?;
         if !rest.is_empty() || certificate.version() != X509Version::V3 {
             return Err(LeafError::Malformed);
         }
@@ -146,16 +147,22 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), LeafError> {
         return Err(LeafError::Usage("its key may sign certificates or revocation lists"));
     }
     if !usage.digital_signature() {
-        return Err(LeafError::Usage("its key may not sign a handshake (digitalSignature is missing)"));
+        return Err(LeafError::Usage(
+            "its key may not sign a handshake (digitalSignature is missing)",
+        ));
     }
     Ok(())
 }
 
 fn pod_uid(certificate: &X509Certificate<'_>) -> Result<Option<String>, LeafError> {
-    let mut found = certificate.extensions().iter().filter(|extension| extension.oid.as_bytes() == POD_UID_OID.as_slice());
+    let mut found = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.oid.as_bytes() == POD_UID_OID.as_slice());
     let Some(extension) = found.next() else { return Ok(None) };
     // FAIL-CLOSED: two uids are as good as none that could be believed.
-    if found.next().is_some() || !matches!(extension.parsed_extension(), ParsedExtension::UnsupportedExtension { .. })
+    if found.next().is_some()
+        || !matches!(extension.parsed_extension(), ParsedExtension::UnsupportedExtension { .. })
     {
         return Err(LeafError::PodUid);
     }
@@ -175,11 +182,12 @@ const fn uuid_oid(arc: u128) -> [u8; 19] {
     oid
 }
 
-/// The text of a DER UTF8String of less than 128 bytes.
+/// The text of a DER `UTF8String` of less than 128 bytes.
 fn utf8_string(der: &[u8]) -> Option<&str> {
     const UTF8_STRING: u8 = 0x0c;
     let (&[tag, length], text) = der.split_first_chunk::<2>()?;
-    let fits = tag == UTF8_STRING && usize::from(length) == text.len() && text.len() < POD_UID_BYTES;
+    let fits =
+        tag == UTF8_STRING && usize::from(length) == text.len() && text.len() < POD_UID_BYTES;
     let text = if fits { std::str::from_utf8(text).ok()? } else { return None };
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (!text.is_empty() && text.bytes().all(legal)).then_some(text)

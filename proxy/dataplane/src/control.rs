@@ -41,13 +41,20 @@ pub enum Show {
 }
 
 /// Dials one service. The connection lives as long as the channel.
-pub async fn connect(target: &ControlTarget, keyring: &Arc<Keyring>, show: Show) -> Result<Channel, tonic::Status> {
+pub async fn connect(
+    target: &ControlTarget,
+    keyring: &Arc<Keyring>,
+    show: Show,
+) -> Result<Channel, tonic::Status> {
     let key = match show {
-        Show::Certificate => keyring.valid_credentials(clock::now_millis()).map(|own| Arc::clone(&own.key)),
+        Show::Certificate => {
+            keyring.valid_credentials(clock::now_millis()).map(|own| Arc::clone(&own.key))
+        }
         Show::Nothing => None,
     };
-    let config = tls::client_config(key.as_ref(), keyring.trust(), &target.identity, tls::ALPN_GRPC)
-        .map_err(|error| tonic::Status::internal(format!("TLS: {error}")))?;
+    let config =
+        tls::client_config(key.as_ref(), keyring.trust(), &target.identity, tls::ALPN_GRPC)
+            .map_err(|error| tonic::Status::internal(format!("TLS: {error}")))?;
     let dial = Dial { target: target.clone(), config: Arc::new(config) };
     // The scheme is that of the bytes inside; TLS is the connector's.
     Endpoint::from_static("http://control-plane.policyd")
@@ -96,8 +103,9 @@ impl Service<Uri> for Dial {
         Box::pin(async move {
             let tcp = timeout(limits::CONNECT, TcpStream::connect(&dial.target.address)).await??;
             tcp.set_nodelay(true)?;
-            let name = tls::server_name(&dial.target.identity)
-                .ok_or_else(|| io::Error::other(format!("`{}` has no server name", dial.target.identity)))?;
+            let name = tls::server_name(&dial.target.identity).ok_or_else(|| {
+                io::Error::other(format!("`{}` has no server name", dial.target.identity))
+            })?;
             let handshake = TlsConnector::from(dial.config).connect(name, tcp);
             Ok(TokioIo::new(timeout(limits::HANDSHAKE, handshake).await??))
         })

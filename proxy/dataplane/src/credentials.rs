@@ -63,7 +63,8 @@ impl KeyAndChain {
         trust: &Arc<Trust>,
         now_millis: i64,
     ) -> Result<Credentials, InvalidCredentials> {
-        let chain: Vec<_> = self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+        let chain: Vec<_> =
+            self.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
         let leaf = bundles.verify_as(&chain, Role::Client, now_millis, &own.identity)?;
         bundles.verify_as(&chain, Role::Server, now_millis, &own.identity)?;
         if leaf.other_names > 0 || leaf.dns_names.iter().any(|name| *name != own.server_name) {
@@ -73,14 +74,19 @@ impl KeyAndChain {
             )));
         }
         let key = self.certified_key(&chain)?;
-        let server = ServerConfigs::new(&key, trust).map_err(|error| InvalidCredentials(error.to_string()))?;
+        let server = ServerConfigs::new(&key, trust)
+            .map_err(|error| InvalidCredentials(error.to_string()))?;
         Ok(Credentials { leaf, chain, key, server })
     }
 
     /// The key with its chain, if the leaf was made for this very key.
-    fn certified_key(&self, chain: &[CertificateDer<'static>]) -> Result<Arc<CertifiedKey>, InvalidCredentials> {
+    fn certified_key(
+        &self,
+        chain: &[CertificateDer<'static>],
+    ) -> Result<Arc<CertifiedKey>, InvalidCredentials> {
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.clone()));
-        let key = any_supported_type(&der).map_err(|error| InvalidCredentials(error.to_string()))?;
+        let key =
+            any_supported_type(&der).map_err(|error| InvalidCredentials(error.to_string()))?;
         let certified = CertifiedKey::new(chain.to_vec(), key);
         certified
             .keys_match()
@@ -107,8 +113,8 @@ pub fn kept(
         Ok(Some(bytes)) => bytes,
         Err(error) => return Err(set_aside(state, &error.to_string())),
     };
-    let stored =
-        KeyAndChain::decode(bytes.as_slice()).map_err(|error| set_aside(state, &error.to_string()))?;
+    let stored = KeyAndChain::decode(bytes.as_slice())
+        .map_err(|error| set_aside(state, &error.to_string()))?;
     match stored.check(own, &trust.bundles(), trust, now_millis) {
         Ok(credentials) => Ok(Some(credentials)),
         Err(InvalidCredentials(problem)) => Err(set_aside(state, &problem)),

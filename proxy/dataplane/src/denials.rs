@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use engine::gate::Refusal;
@@ -174,10 +174,7 @@ fn write_all(waiting: &Receiver<Message>, metrics: &Metrics) {
             if writeln!(out, "{line}").is_err() {
                 metrics.lost_lines.add(1);
             }
-            next = match waiting.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            next = waiting.try_recv().ok();
         }
         if out.flush().is_err() {
             metrics.lost_lines.add(1);

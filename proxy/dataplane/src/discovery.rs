@@ -68,13 +68,18 @@ impl Discovery {
     pub fn read(message: &generated::Discovery) -> Result<Self, DiscoveryError> {
         let mut services = HashMap::new();
         for service in &message.services {
-            let endpoints = service.endpoints.iter().map(|endpoint| read_endpoint(&service.service, endpoint));
+            let endpoints =
+                service.endpoints.iter().map(|endpoint| read_endpoint(&service.service, endpoint));
             let endpoints = endpoints.collect::<Result<_, _>>()?;
-            let before =
-                services.insert(service.service.clone(), Service { endpoints, next: AtomicUsize::new(0) });
+            let before = services
+                .insert(service.service.clone(), Service { endpoints, next: AtomicUsize::new(0) });
             if before.is_some() {
                 let value = service.service.clone();
-                return Err(DiscoveryError { service: value.clone(), value, expected: "named once" });
+                return Err(DiscoveryError {
+                    service: value.clone(),
+                    value,
+                    expected: "named once",
+                });
             }
         }
         // FAIL-CLOSED: anything but a plain `Allow` forbids.
@@ -92,13 +97,17 @@ impl Discovery {
     }
 }
 
-fn read_endpoint(service: &str, endpoint: &generated::Endpoint) -> Result<Endpoint, DiscoveryError> {
+fn read_endpoint(
+    service: &str,
+    endpoint: &generated::Endpoint,
+) -> Result<Endpoint, DiscoveryError> {
     let broken = |value: &str, expected| DiscoveryError {
         service: service.to_owned(),
         value: value.chars().take(200).collect(),
         expected,
     };
-    let ip: IpAddr = endpoint.address.parse().map_err(|_| broken(&endpoint.address, "an IP address"))?;
+    let ip: IpAddr =
+        endpoint.address.parse().map_err(|_| broken(&endpoint.address, "an IP address"))?;
     let port = u16::try_from(endpoint.port).ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| broken(&endpoint.port.to_string(), "a port"))?;
     let identity = match endpoint.identity.as_str() {
@@ -138,8 +147,10 @@ mod tests {
     fn endpoints_take_turns() {
         let read = Discovery::read(&message("spiffe://td/ns/books/sa/authors", "Allow")).unwrap();
         let service = read.service("books/authors:80").unwrap();
-        let first: Vec<_> =
-            (0..4).filter_map(|_| service.in_turn().next()).map(|endpoint| endpoint.address.port()).collect();
+        let first: Vec<_> = (0..4)
+            .filter_map(|_| service.in_turn().next())
+            .map(|endpoint| endpoint.address.port())
+            .collect();
         assert_eq!(first, [1, 2, 1, 2]);
         assert!(read.plaintext() && read.service("books/x:80").is_none());
     }

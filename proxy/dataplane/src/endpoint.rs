@@ -68,7 +68,10 @@ pub async fn reach(
     let passage = Passage { checked: () };
     let Some(identity) = &endpoint.identity else {
         if !enforced.discovery.plaintext() {
-            return Err(Unreached::Refused(Reason::NoIdentity, "the endpoint is not meshed".to_owned()));
+            return Err(Unreached::Refused(
+                Reason::NoIdentity,
+                "the endpoint is not meshed".to_owned(),
+            ));
         }
         let stream = sockets::dial(shared.settings.source_address, endpoint.address).await?;
         return Ok((Reached::Plain(stream), passage));
@@ -76,7 +79,8 @@ pub async fn reach(
     let stream = sockets::dial(shared.settings.source_address, endpoint.address).await?;
     let stream = handshake(shared, stream, identity, alpn).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let first = chain.first().ok_or_else(|| io::Error::other("the endpoint showed no certificate"))?;
+    let first =
+        chain.first().ok_or_else(|| io::Error::other("the endpoint showed no certificate"))?;
     let leaf = Leaf::read(first).map_err(io::Error::other)?;
     let proven = Proven { leaf, chain };
     if let Some(reason) = proven.rejected(shared, enforced, endpoint) {
@@ -94,7 +98,8 @@ async fn handshake(
 ) -> Result<TlsStream<TcpStream>, Unreached> {
     let own = shared.keyring.valid_credentials(clock::now_millis());
     let own = own.ok_or_else(|| io::Error::other("we have no valid certificate"))?;
-    let config = tls::client_config(Some(&own.key), shared.keyring.trust(), identity, alpn).map_err(io::Error::other)?;
+    let config = tls::client_config(Some(&own.key), shared.keyring.trust(), identity, alpn)
+        .map_err(io::Error::other)?;
     let name = tls::server_name(identity).unwrap_or_else(|| address_name(&stream));
     let work = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match timeout(limits::HANDSHAKE, work).await {
@@ -116,7 +121,12 @@ fn address_name(stream: &TcpStream) -> ServerName<'static> {
 impl Proven {
     /// Why this peer may no longer be talked to: revoked, expired (semantics I9), under a root that is gone, or judged by a
     /// table that is too old to say.
-    pub fn rejected(&self, shared: &Shared, enforced: &Enforced, endpoint: &Endpoint) -> Option<Reason> {
+    pub fn rejected(
+        &self,
+        shared: &Shared,
+        enforced: &Enforced,
+        endpoint: &Endpoint,
+    ) -> Option<Reason> {
         let bundles = shared.keyring.trust().bundles();
         let identity = endpoint.identity.as_deref().unwrap_or_default();
         if bundles.verify_as(&self.chain, Role::Server, clock::now_millis(), identity).is_err() {
@@ -124,7 +134,13 @@ impl Proven {
         }
         let peer = self.leaf.peer(&shared.settings.trust_domain);
         let (table, facts) = (Arc::clone(&enforced.table), Arc::clone(&enforced.facts));
-        let connection = Connection::open(table, facts, endpoint.address.port(), endpoint.address.ip(), Some(peer));
+        let connection = Connection::open(
+            table,
+            facts,
+            endpoint.address.port(),
+            endpoint.address.ip(),
+            Some(peer),
+        );
         // Steps 1 and 4 of D1 are about the table's age and the peer alone; what follows is about somebody calling us.
         let decision = decide(&connection, &Arrival::Bytes, enforced.moment());
         let reason = decision.reason();

@@ -179,7 +179,10 @@ mod tests {
     #[test]
     fn d5_grpc_is_answered_as_grpc() {
         let text = String::from_utf8(answer(true).http1(false)).unwrap();
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\ngrpc-status: 7\r\n"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\ngrpc-status: 7\r\n"),
+            "{text}"
+        );
     }
 
     #[test]

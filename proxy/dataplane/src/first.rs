@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use crate::detect::{FirstLine, Line, Spoken, spoken};
+use engine::detect::{FirstLine, Line, Spoken, spoken};
 use crate::hello::{self, Hello};
 use crate::limits;
 
@@ -52,7 +52,11 @@ pub struct Seen {
 }
 
 /// Reads until it is clear what the connection speaks. Bounded in bytes and time.
-pub async fn look<S: AsyncRead + Unpin>(io: &mut S, seen: &mut Seen, look: Look<'_>) -> io::Result<First> {
+pub async fn look<S: AsyncRead + Unpin>(
+    io: &mut S,
+    seen: &mut Seen,
+    look: Look<'_>,
+) -> io::Result<First> {
     let mut deadline = Instant::now() + limits::DETECTION;
     let mut in_tls = false;
     loop {
@@ -80,7 +84,9 @@ fn judge(seen: &Seen, look: Look<'_>) -> Option<First> {
         && hello::begins_tls(&seen.bytes)
     {
         return match hello::read(&seen.bytes, own) {
-            Hello::Incomplete if seen.bytes.len() > limits::CLIENT_HELLO_BYTES => Some(First::Stalled),
+            Hello::Incomplete if seen.bytes.len() > limits::CLIENT_HELLO_BYTES => {
+                Some(First::Stalled)
+            }
             Hello::Incomplete => None,
             Hello::Foreign => Some(First::ForeignTls),
             ours => Some(First::Ours(ours)),
@@ -123,7 +129,9 @@ async fn read_some<S: AsyncRead + Unpin>(
 ) -> io::Result<Option<usize>> {
     let before = seen.bytes.len();
     seen.bytes.reserve(READ_BYTES);
-    let Ok(read) = timeout_at(deadline, io.read_buf(&mut seen.bytes)).await else { return Ok(None) };
+    let Ok(read) = timeout_at(deadline, io.read_buf(&mut seen.bytes)).await else {
+        return Ok(None);
+    };
     let count = read?;
     seen.line.feed(seen.bytes.get(before..).unwrap_or_default());
     Ok(Some(count))
@@ -196,7 +204,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn t1_opaque_ports_skip_http_but_not_tls() {
         assert_eq!(first_of(b"GET / HTTP/1.1\r\n", OPAQUE, false).await, First::Bytes);
-        assert_eq!(first_of(&[0x16, 3, 1, 0, 5, 9, 0, 0, 1, 0], OPAQUE, false).await, First::ForeignTls);
+        assert_eq!(
+            first_of(&[0x16, 3, 1, 0, 5, 9, 0, 0, 1, 0], OPAQUE, false).await,
+            First::ForeignTls
+        );
         assert_eq!(first_of(&[0x16, 3], OPAQUE, false).await, First::Stalled);
     }
 

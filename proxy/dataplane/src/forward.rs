@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::io;
 
 use engine::Permit;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split,
+};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -44,8 +46,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     A: AsyncRead + AsyncWrite + Unpin,
 {
-    // The permit is for this one connection.
-    drop(permit);
+    // The permit is for this one connection, and ends here.
+    let _spent = permit;
     both_ways(client, application, passes).await
 }
 
@@ -55,7 +57,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     E: AsyncRead + AsyncWrite + Unpin,
 {
-    drop(passage);
+    let _spent = passage;
     both_ways(client, endpoint, |_| true).await
 }
 

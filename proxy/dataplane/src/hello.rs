@@ -46,7 +46,9 @@ pub fn read(bytes: &[u8], own_server_name: &str) -> Hello {
                 if [ALPN_HTTP1, ALPN_TCP, ALPN_HTTP2].into_iter().any(offers) {
                     return Hello::Mesh;
                 }
-                let own = hello.server_name().is_some_and(|name| name.eq_ignore_ascii_case(own_server_name));
+                let own = hello
+                    .server_name()
+                    .is_some_and(|name| name.eq_ignore_ascii_case(own_server_name));
                 return match (own, offers(ALPN_PLAIN_HTTP1)) {
                     (false, _) => Hello::Foreign,
                     (true, true) => Hello::OwnHttp1,
@@ -90,7 +92,10 @@ mod tests {
     fn our_own_tls_is_known_by_alpn_or_by_name() {
         assert_eq!(read(&hello("db.example", &[ALPN_TCP]), OWN), Hello::Mesh);
         assert_eq!(read(&hello(OWN, &[]), OWN), Hello::OwnUnnamed);
-        assert_eq!(read(&hello("Authors.Books.SA.cluster.local", &[b"h2", b"http/1.1"]), OWN), Hello::OwnHttp1);
+        assert_eq!(
+            read(&hello("Authors.Books.SA.cluster.local", &[b"h2", b"http/1.1"]), OWN),
+            Hello::OwnHttp1
+        );
         assert_eq!(read(&hello("db.example", &[b"http/1.1"]), OWN), Hello::Foreign);
         assert_eq!(read(&hello("x.books.sa.cluster.local", &[]), OWN), Hello::Foreign);
     }

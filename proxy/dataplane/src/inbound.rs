@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use engine::{Arrival, Decision, Form, Permit, Reading, Reason};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -16,7 +16,7 @@ use tracing::debug;
 
 use crate::certificate::Leaf;
 use crate::clock;
-use crate::detect::Line;
+use engine::detect::Line;
 use crate::exchange::Upstream;
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Why};
@@ -66,20 +66,13 @@ impl InboundPort {
         shared.metrics.inbound_open.add(1);
         match shared.inbound_places.take() {
             Some(place) => self.open(stream, source, place).await,
-            None => self.overloaded(&self.session(source, None)),
+            None => overloaded(&self.session(source, None)),
         }
         shared.metrics.inbound_open.add(-1);
     }
 
     fn session(&self, source: SocketAddr, peer: Option<ProvenPeer>) -> Session {
         Session::new(&self.worker, self.port.listen.port(), source.ip(), peer)
-    }
-
-    /// Refuses what is beyond the bounds on connections. The denial is the whole effect: the connection is dropped.
-    fn overloaded(&self, session: &Session) {
-        let decision = Decision::refusal(Reason::Overloaded, Form::Closed);
-        let about = About { detail: Some("connections"), ..About::default() };
-        drop(session.settle(Subject::Connection, decision, about));
     }
 
     async fn open(&self, mut stream: TcpStream, source: SocketAddr, mut place: Place) {
@@ -94,7 +87,7 @@ impl InboundPort {
             return;
         }
         if !place.belongs_to(&source.ip().to_canonical().to_string()) {
-            self.overloaded(&session);
+            overloaded(&session);
             return;
         }
         self.carry(&session, first, seen, stream).await;
@@ -118,7 +111,7 @@ impl InboundPort {
         let identity = peer.leaf.identity.to_string();
         let session = self.session(source, Some(peer));
         if !place.belongs_to(&identity) {
-            self.overloaded(&session);
+            overloaded(&session);
             return;
         }
         let mut seen = Seen::default();
@@ -153,7 +146,8 @@ impl InboundPort {
         };
         let stream = timeout(limits::HANDSHAKE, work).await??;
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-        let first = chain.first().ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
+        let first =
+            chain.first().ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
         let leaf = Leaf::read(first).map_err(io::Error::other)?;
         Ok((stream, ProvenPeer { leaf, chain }))
     }
@@ -170,7 +164,7 @@ impl InboundPort {
     }
 
     /// Carries a connection of which the first bytes are known.
-    async fn carry<S>(&self, session: &Session, first: First, seen: Seen, stream: S)
+    async fn carry<S>(&self, session: &Session, first: First, seen: Seen, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -178,16 +172,22 @@ impl InboundPort {
             First::Http1 if is_opaque(session) => {
                 return self.carry_probe_or_bytes(session, seen, stream).await;
             }
-            First::Http1 => return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await,
-            First::Http2 if !takes_http2_as_bytes(session) => return refuse_http2(session),
+            First::Http1 => {
+                return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
+            }
+            First::Http2 if !takes_http2_as_bytes(session) => {
+                refuse_http2(session);
+                return close(&mut stream).await;
+            }
             First::Left => return self.left(session).await,
             First::Stalled | First::Ours(_) => return,
             First::Silence => Arrival::Silence,
             First::ForeignTls => Arrival::ForeignTls,
             First::Http2 | First::Bytes => Arrival::Bytes,
         };
-        if let Ok(permit) = session.admit(&arrival) {
-            self.carry_bytes(session, (permit, arrival), seen, stream).await;
+        match session.admit(&arrival) {
+            Ok(permit) => self.carry_bytes(session, (permit, arrival), seen, stream).await,
+            Err(_) => close(&mut stream).await,
         }
     }
 
@@ -220,8 +220,9 @@ impl InboundPort {
         if session.is_probe(seen.bytes.get(..head).unwrap_or_default()) {
             return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
         }
-        if let Ok(permit) = session.admit(&Arrival::Bytes) {
-            self.carry_bytes(session, (permit, Arrival::Bytes), seen, stream).await;
+        match session.admit(&Arrival::Bytes) {
+            Ok(permit) => self.carry_bytes(session, (permit, Arrival::Bytes), seen, stream).await,
+            Err(_) => close(&mut stream).await,
         }
     }
 
@@ -240,7 +241,8 @@ impl InboundPort {
             return;
         };
         let arrival = Cell::new(arrival);
-        let mut watch = Watch { session, arrival: &arrival, line: seen.line, begun: seen.bytes.len() };
+        let mut watch =
+            Watch { session, arrival: &arrival, line: seen.line, begun: seen.bytes.len() };
         let client = Prefixed::new(seen.bytes, stream);
         tokio::select! {
             ended = forward::to_application(permit, client, application, |bytes| watch.passes(bytes)) => {
@@ -253,11 +255,24 @@ impl InboundPort {
     }
 }
 
+/// Refuses what is beyond the bounds on connections. The denial is the whole effect: the connection is dropped.
+fn overloaded(session: &Session) {
+    let decision = Decision::refusal(Reason::Overloaded, Form::Closed);
+    let about = About { detail: Some("connections"), ..About::default() };
+    drop(session.settle(Subject::Connection, decision, about));
+}
+
+/// Closes a connection that is refused without a word (semantics D5), properly where TLS has a word for it.
+async fn close<S: AsyncWrite + Unpin>(stream: &mut S) {
+    // Whoever doesn't take it in time is cut.
+    let _ = timeout(limits::GOODBYE, stream.shutdown()).await;
+}
+
 /// Watches what a client sends on a connection that was let in before all was known about it.
 struct Watch<'a> {
     session: &'a Session,
     arrival: &'a Cell<Arrival<'static>>,
-    line: crate::detect::FirstLine,
+    line: engine::detect::FirstLine,
     /// Bytes that the line has seen already, and that are yet to pass.
     begun: usize,
 }
@@ -309,8 +324,12 @@ fn takes_http2_as_bytes(session: &Session) -> bool {
 
 /// FAIL-CLOSED: HTTP/2 where policy reads requests, and we can't yet.
 fn refuse_http2(session: &Session) {
-    let reason = if session.judged().is_some() { Reason::ProtocolRefused } else { Reason::NoPolicyLoaded };
+    let reason =
+        if session.judged().is_some() { Reason::ProtocolRefused } else { Reason::NoPolicyLoaded };
     let decision = Decision::refusal(reason, Form::Closed);
     let about = About { detail: Some("HTTP/2 is not served yet"), ..About::default() };
     drop(session.settle(Subject::Connection, decision, about));
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,11 @@ pub struct Issuance {
 
 impl Issuance {
     /// Asks for one certificate. With `Show::Certificate` it is a renewal.
-    pub async fn request(&self, keyring: &Arc<Keyring>, show: Show) -> Result<Issued, IssuanceError> {
+    pub async fn request(
+        &self,
+        keyring: &Arc<Keyring>,
+        show: Show,
+    ) -> Result<Issued, IssuanceError> {
         let token = read_token(&self.token_file)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut names = CertificateParams::new(Vec::new())?;
@@ -85,37 +89,45 @@ impl Issuance {
         let csr = names.serialize_request(&key)?.der().to_vec();
         let call = async {
             let channel = control::connect(&self.target, keyring, show).await?;
-            let mut client =
-                IdentityClient::new(channel).max_decoding_message_size(limits::IDENTITY_MESSAGE_BYTES);
+            let mut client = IdentityClient::new(channel)
+                .max_decoding_message_size(limits::IDENTITY_MESSAGE_BYTES);
             client.certify(CertifyRequest { csr, token }).await
         };
-        let answer = timeout(limits::CONTROL_CALL, call).await.map_err(|_| IssuanceError::Late)??.into_inner();
+        let answer = timeout(limits::CONTROL_CALL, call)
+            .await
+            .map_err(|_| IssuanceError::Late)??
+            .into_inner();
         let message = answer.bundles.unwrap_or_default();
         let bundles = Bundles::new(&message, &self.trust_domain)?;
         let stored = KeyAndChain { key: key.serialize_der(), chain: answer.chain };
-        let credentials = stored.check(&self.own, &bundles, keyring.trust(), clock::now_millis())?;
-        self.same_pod(keyring, &credentials)?;
+        let credentials =
+            stored.check(&self.own, &bundles, keyring.trust(), clock::now_millis())?;
+        same_pod(keyring, &credentials)?;
         Ok(Issued { credentials, stored, bundles: (message, bundles) })
-    }
-
-    /// A pod stays the pod it is.
-    fn same_pod(&self, keyring: &Keyring, new: &Credentials) -> Result<(), InvalidCredentials> {
-        let before = keyring.credentials().and_then(|old| old.leaf.pod_uid.clone());
-        if before.is_some() && before != new.leaf.pod_uid {
-            return Err(InvalidCredentials(format!(
-                "it is for the pod uid {:?}, expected {before:?}",
-                new.leaf.pod_uid
-            )));
-        }
-        Ok(())
     }
 }
 
+/// A pod stays the pod it is.
+fn same_pod(keyring: &Keyring, new: &Credentials) -> Result<(), InvalidCredentials> {
+    let before = keyring.credentials().and_then(|old| old.leaf.pod_uid.clone());
+    if before.is_some() && before != new.leaf.pod_uid {
+        let found = &new.leaf.pod_uid;
+        return Err(InvalidCredentials(format!(
+            "it is for the pod uid {found:?}, expected {before:?}"
+        )));
+    }
+    Ok(())
+}
+
 fn read_token(path: &Path) -> Result<String, IssuanceError> {
-    let broken = |problem: String| IssuanceError::Token { path: path.display().to_string(), problem };
+    let broken =
+        |problem: String| IssuanceError::Token { path: path.display().to_string(), problem };
     let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
     let token = text.trim();
-    if token.is_empty() || token.len() > limits::TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.is_empty()
+        || token.len() > limits::TOKEN_BYTES
+        || !token.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err(broken(format!("{} bytes: expected one token of printable ASCII", text.len())));
     }
     Ok(token.to_owned())

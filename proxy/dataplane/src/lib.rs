@@ -15,7 +15,6 @@ pub mod clock;
 pub mod control;
 pub mod credentials;
 pub mod denials;
-pub mod detect;
 pub mod discovery;
 pub mod endpoint;
 pub mod enforcement;

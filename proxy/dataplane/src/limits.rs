@@ -30,6 +30,8 @@ pub const FIRST_LINE_BYTES: usize = 64 * 1024;
 pub const CONNECT: Duration = Duration::from_secs(3);
 /// How long a TCP connection may be half closed without a byte.
 pub const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// How long a refused connection may take to be closed.
+pub const GOODBYE: Duration = Duration::from_secs(1);
 /// One direction of a forwarded TCP connection.
 pub const FORWARD_BUFFER_BYTES: usize = 16 * 1024;
 /// How long SIGTERM leaves work that is in flight.

@@ -37,7 +37,9 @@ pub struct ListenError {
 impl ListenError {
     fn new(field: impl Into<String>, address: SocketAddr, problem: io::Error) -> Self {
         let advice = match problem.kind() {
-            io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
+            io::ErrorKind::AddrInUse => {
+                "; another process listens there: stop it, or choose another port"
+            }
             io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
             io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
             _ => "",
@@ -67,7 +69,8 @@ pub fn bind(settings: &Settings) -> Result<Vec<Vec<Listener>>, ListenError> {
 
 /// Binds the admin port.
 pub fn bind_admin(settings: &Settings) -> Result<TcpListener, ListenError> {
-    sockets::listen(settings.admin, false).map_err(|problem| ListenError::new("admin", settings.admin, problem))
+    sockets::listen(settings.admin, false)
+        .map_err(|problem| ListenError::new("admin", settings.admin, problem))
 }
 
 /// One socket for each worker. Several share the address; that nobody else has it is found out first, for the kernel would

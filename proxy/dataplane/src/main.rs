@@ -28,7 +28,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // POLICYD_LOG has the syntax of tracing's filters; by default what an operator must see.
-    let filter = EnvFilter::try_from_env("POLICYD_LOG").unwrap_or_else(|_| EnvFilter::new("warn,dataplane=info"));
+    let filter = EnvFilter::try_from_env("POLICYD_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,dataplane=info"));
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

@@ -57,8 +57,11 @@ pub enum Subject {
     Outbound,
 }
 
-const SUBJECTS: [(Subject, &str); 3] =
-    [(Subject::Request, "request"), (Subject::Connection, "connection"), (Subject::Outbound, "outbound")];
+const SUBJECTS: [(Subject, &str); 3] = [
+    (Subject::Request, "request"),
+    (Subject::Connection, "connection"),
+    (Subject::Outbound, "outbound"),
+];
 
 const REASONS: [&str; 16] = [
     "allowed",
@@ -209,19 +212,40 @@ impl Metrics {
             }
         }
         let name = "policyd_upstream_desync_total";
-        head(out, name, "counter", "Connections to applications dropped for bytes after a complete answer");
+        head(
+            out,
+            name,
+            "counter",
+            "Connections to applications dropped for bytes after a complete answer",
+        );
         let desync = self.upstream_failures.last().map_or(0, Counter::get);
         line(out, name, &[], &desync.to_string());
     }
 
     fn counters(&self) -> [(&'static str, &'static str, &Counter); 11] {
         [
-            ("policyd_would_deny_total", "Allowed, and denied if everything were enforced", &self.would_deny),
+            (
+                "policyd_would_deny_total",
+                "Allowed, and denied if everything were enforced",
+                &self.would_deny,
+            ),
             ("policyd_inbound_connections_total", "Inbound connections", &self.inbound_connections),
-            ("policyd_outbound_connections_total", "Outbound connections", &self.outbound_connections),
-            ("policyd_handshake_failures_total", "Handshakes with us that failed", &self.handshake_failures),
+            (
+                "policyd_outbound_connections_total",
+                "Outbound connections",
+                &self.outbound_connections,
+            ),
+            (
+                "policyd_handshake_failures_total",
+                "Handshakes with us that failed",
+                &self.handshake_failures,
+            ),
             ("policyd_cut_total", "Open connections cut because their grant was gone", &self.cut),
-            ("policyd_lost_denial_lines_total", "Denials whose line could not be written", &self.lost_lines),
+            (
+                "policyd_lost_denial_lines_total",
+                "Denials whose line could not be written",
+                &self.lost_lines,
+            ),
             ("policyd_certificates_total", "Certificates received", &self.certificates),
             (
                 "policyd_certificate_failures_total",
@@ -230,7 +254,11 @@ impl Metrics {
             ),
             ("policyd_tables_total", "Tables taken up", &self.tables),
             ("policyd_refused_tables_total", "Tables refused", &self.refused_tables),
-            ("policyd_accept_failures_total", "Connections that could not be accepted", &self.accept_failures),
+            (
+                "policyd_accept_failures_total",
+                "Connections that could not be accepted",
+                &self.accept_failures,
+            ),
         ]
     }
 
@@ -239,7 +267,11 @@ impl Metrics {
             ("policyd_inbound_open", "Inbound connections now open", &self.inbound_open),
             ("policyd_outbound_open", "Outbound connections now open", &self.outbound_open),
             ("policyd_requests_in_flight", "HTTP requests now in flight", &self.in_flight),
-            ("policyd_policy_stream_connected", "1 while the policy stream is open", &self.policy_stream),
+            (
+                "policyd_policy_stream_connected",
+                "1 while the policy stream is open",
+                &self.policy_stream,
+            ),
         ]
     }
 }
@@ -252,7 +284,8 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
 fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: &str) {
     out.push_str(name);
     if !labels.is_empty() {
-        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
         let _ = write!(out, "{{{}}}", labels.join(","));
     }
     let _ = writeln!(out, " {value}");
@@ -268,7 +301,8 @@ mod tests {
         metrics.decided(Subject::Request, Verdict::Deny, Reason::NoIdentity);
         metrics.decided(Subject::Request, Verdict::Deny, Reason::InvalidRequest(GateRule::G5));
         metrics.failed(Failure::Desync);
-        let text = metrics.text(Moments { table_age_millis: Some(1_234), not_after_millis: Some(5_000) });
+        let text =
+            metrics.text(Moments { table_age_millis: Some(1_234), not_after_millis: Some(5_000) });
         for line in [
             "policyd_decisions_total{subject=\"request\",verdict=\"deny\",reason=\"no_identity\"} 1\n",
             "policyd_gate_refusals_total{rule=\"G5\"} 1\n",

@@ -65,7 +65,8 @@ impl OutboundPort {
     async fn open(&self, mut stream: TcpStream) {
         sockets::tune(&stream);
         let enforced = self.worker.shared.enforcement.current();
-        let endpoints = enforced.as_deref().map(|enforced| self.endpoints(enforced)).unwrap_or_default();
+        let endpoints =
+            enforced.as_deref().map(|enforced| self.endpoints(enforced)).unwrap_or_default();
         let mut seen = Seen::default();
         let reads = endpoints.first().is_none_or(|endpoint| endpoint.speaks != Speaks::Bytes);
         let first = if reads {
@@ -75,7 +76,9 @@ impl OutboundPort {
         };
         let spoken = match first {
             Err(_) | Ok(First::Left) => return,
-            Ok(first) => Spoken { http: first == First::Http1, head_only: seen.bytes.starts_with(b"HEAD ") },
+            Ok(first) => {
+                Spoken { http: first == First::Http1, head_only: seen.bytes.starts_with(b"HEAD ") }
+            }
         };
         let client = Prefixed::new(seen.bytes, stream);
         let Some(enforced) = enforced else {
@@ -83,7 +86,9 @@ impl OutboundPort {
             return answer(client, spoken, &refused).await;
         };
         match self.reach(&enforced, &endpoints, spoken).await {
-            Ok((endpoint, reached, passage)) => self.carry(client, endpoint, (reached, passage), spoken).await,
+            Ok((endpoint, reached, passage)) => {
+                self.carry(client, endpoint, (reached, passage), spoken).await;
+            }
             Err(refused) => answer(client, spoken, &refused).await,
         }
     }
@@ -112,7 +117,9 @@ impl OutboundPort {
                 Err(Unreached::Refused(reason, why)) => {
                     return Err(self.record(Some(endpoint), reason, spoken.http, &why));
                 }
-                Err(Unreached::Failed(error)) => self.log_failure(&endpoint.address.to_string(), &error),
+                Err(Unreached::Failed(error)) => {
+                    self.log_failure(&endpoint.address.to_string(), &error);
+                }
             }
         }
         if endpoints.is_empty() {
@@ -176,7 +183,13 @@ impl OutboundPort {
     }
 
     /// Counts a refusal and writes it down; what the application sees of it.
-    fn record(&self, endpoint: Option<&Endpoint>, reason: Reason, http: bool, detail: &str) -> Answer {
+    fn record(
+        &self,
+        endpoint: Option<&Endpoint>,
+        reason: Reason,
+        http: bool,
+        detail: &str,
+    ) -> Answer {
         let shared = &self.worker.shared;
         let decision = endpoint::refusal(reason, http);
         shared.metrics.decided(Subject::Outbound, decision.verdict(), reason);

@@ -63,7 +63,8 @@ impl PolicyClient {
             self.metrics.policy_stream.set(0);
             // A stream that lived earns a quick return.
             let lived = began.elapsed() > limits::BACKOFF_STREAM;
-            wait = if lived { limits::BACKOFF_FIRST } else { (wait * 2).min(limits::BACKOFF_STREAM) };
+            wait =
+                if lived { limits::BACKOFF_FIRST } else { (wait * 2).min(limits::BACKOFF_STREAM) };
             sleep(clock::jittered(wait, 500, 1000)).await;
         }
     }
@@ -109,8 +110,8 @@ impl PolicyClient {
     ) -> Result<&'static str, Status> {
         let shown = self.certificate();
         let channel = control::connect(&self.target, &self.keyring, Show::Certificate).await?;
-        let mut client =
-            PolicyStreamClient::new(channel).max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
+        let mut client = PolicyStreamClient::new(channel)
+            .max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         let hello = Hello {
             reader_version: snapshot::READER_VERSION,
@@ -118,7 +119,8 @@ impl PolicyClient {
             services: self.services.clone(),
         };
         send(&answers, ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }).await?;
-        let opening = timeout(limits::CONTROL_CALL, client.follow(ReceiverStream::new(outgoing))).await;
+        let opening =
+            timeout(limits::CONTROL_CALL, client.follow(ReceiverStream::new(outgoing))).await;
         let mut incoming = opening.map_err(|_| late())??.into_inner();
         self.metrics.policy_stream.set(1);
         let mut serial = 0;
@@ -163,20 +165,38 @@ impl PolicyClient {
         let accepted = if serial > *last_serial {
             addressee.accept(assignment, holding.as_ref(), &bundles, Source::Stream)
         } else {
-            Err(Refused { code: "OLDER_BASIS", detail: format!("serial {serial} after {last_serial}") })
+            Err(Refused {
+                code: "OLDER_BASIS",
+                detail: format!("serial {serial} after {last_serial}"),
+            })
         };
         match accepted {
             Ok(accepted) => {
                 *last_serial = serial;
                 let snapshot_sha256 = accepted.holding.held.snapshot_sha256.clone();
-                info!(table = accepted.parts.table_version, serial, "table in force");
+                if self
+                    .enforcement
+                    .current()
+                    .is_none_or(|now| now.table_version != accepted.parts.table_version)
+                {
+                    info!(table = accepted.parts.table_version, serial, "table in force");
+                }
                 self.metrics.tables.add(1);
-                self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, accepted.issued_millis)));
-                if let Err(problem) = cache::keep_assignment(&self.state, &accepted.holding.assignment) {
-                    warn!(problem = problem.to_string(), "the table could not be kept for a restart");
+                self.enforcement
+                    .replace(Arc::new(Enforced::new(accepted.parts, accepted.issued_millis)));
+                if let Err(problem) =
+                    cache::keep_assignment(&self.state, &accepted.holding.assignment)
+                {
+                    warn!(
+                        problem = problem.to_string(),
+                        "the table could not be kept for a restart"
+                    );
                 }
                 *holding = Some(accepted.holding);
-                ProxyMessage { ack: Some(Ack { serial, snapshot_sha256 }), ..ProxyMessage::default() }
+                ProxyMessage {
+                    ack: Some(Ack { serial, snapshot_sha256 }),
+                    ..ProxyMessage::default()
+                }
             }
             Err(Refused { code, detail }) => {
                 error!(code, detail, serial, "table refused, the former stays in force");
@@ -210,7 +230,8 @@ impl PolicyClient {
 /// The serial as the envelope claims it, to answer even what is refused.
 fn serial_of(assignment: &Assignment) -> u64 {
     use prost::Message as _;
-    let payload = assignment.envelope.as_ref().map(|signed| signed.payload.as_slice()).unwrap_or_default();
+    let payload =
+        assignment.envelope.as_ref().map(|signed| signed.payload.as_slice()).unwrap_or_default();
     crate::generated::Envelope::decode(payload).map_or(0, |envelope| envelope.serial)
 }
 

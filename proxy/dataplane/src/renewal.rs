@@ -52,7 +52,10 @@ impl Renewal {
         let trust = self.keyring.trust();
         match credentials::kept(&self.state, &self.issuance.own, trust, clock::now_millis()) {
             Ok(Some(kept)) => {
-                info!(not_after = clock::rfc3339(kept.leaf.not_after_millis), "the kept certificate is used");
+                info!(
+                    not_after = clock::rfc3339(kept.leaf.not_after_millis),
+                    "the kept certificate is used"
+                );
                 self.keyring.publish(kept);
             }
             Ok(None) => {}
@@ -65,7 +68,9 @@ impl Renewal {
             return Ok(None);
         };
         let message = TrustBundles::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
-        Bundles::new(&message, &self.issuance.trust_domain).map(Some).map_err(|error| error.to_string())
+        Bundles::new(&message, &self.issuance.trust_domain)
+            .map(Some)
+            .map_err(|error| error.to_string())
     }
 
     /// Never returns: certifies, waits for half of the certificate's life, certifies again.
@@ -112,9 +117,10 @@ impl Renewal {
 
     /// A quarter of what our certificate has left, so that several tries fit.
     fn longest_wait(&self) -> Duration {
-        let left = self.keyring.credentials().map(|own| {
-            clock::span(own.leaf.not_after_millis - clock::now_millis()) / 4
-        });
+        let left = self
+            .keyring
+            .credentials()
+            .map(|own| clock::span(own.leaf.not_after_millis - clock::now_millis()) / 4);
         match left {
             Some(quarter) if !quarter.is_zero() => {
                 quarter.clamp(limits::BACKOFF_FIRST, limits::BACKOFF_IDENTITY)
@@ -146,7 +152,10 @@ impl Renewal {
     fn believe(&self, message: &TrustBundles, bundles: Bundles) {
         self.keyring.publish_bundles(bundles);
         if let Err(problem) = self.state.write(BUNDLES_FILE, &message.encode_to_vec()) {
-            warn!(problem = problem.to_string(), "the trust bundles could not be kept for a restart");
+            warn!(
+                problem = problem.to_string(),
+                "the trust bundles could not be kept for a restart"
+            );
         }
     }
 
@@ -157,7 +166,9 @@ impl Renewal {
             match self.follow_once().await {
                 Ok(true) => wait = limits::BACKOFF_FIRST,
                 Ok(false) => {}
-                Err(status) => warn!(problem = status.message(), "the stream of trust bundles ended"),
+                Err(status) => {
+                    warn!(problem = status.message(), "the stream of trust bundles ended");
+                }
             }
             sleep(clock::jittered(wait, 500, 1000)).await;
             wait = (wait * 2).min(limits::BACKOFF_STREAM);
@@ -166,7 +177,8 @@ impl Renewal {
 
     /// One stream, to its end; whether anything came.
     async fn follow_once(&self) -> Result<bool, tonic::Status> {
-        let channel = control::connect(&self.issuance.target, &self.keyring, Show::Certificate).await?;
+        let channel =
+            control::connect(&self.issuance.target, &self.keyring, Show::Certificate).await?;
         let mut client =
             IdentityClient::new(channel).max_decoding_message_size(limits::IDENTITY_MESSAGE_BYTES);
         let mut stream = client.watch_bundles(WatchBundlesRequest {}).await?.into_inner();

@@ -22,8 +22,11 @@ const PROBE_HEADERS: [&str; 2] = ["user-agent", "accept"];
 impl Decider for Session {
     fn decide(&self, head: &[u8]) -> Verdict {
         let worker = self.worker();
-        let Some(in_flight) = InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics) else {
-            return self.refuse(Decision::refusal(Reason::Overloaded, Form::Http), About::default());
+        let Some(in_flight) =
+            InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics)
+        else {
+            return self
+                .refuse(Decision::refusal(Reason::Overloaded, Form::Http), About::default());
         };
         match self.gate(head) {
             Ok(request) => self.decide_request(request, in_flight),
@@ -42,7 +45,10 @@ impl Decider for Session {
     fn refuse_body(&self, request: &CanonicalRequest, refusal: Refusal) -> Answer {
         let form = if request.is_grpc_content_type() { Form::Grpc } else { Form::Http };
         let decision = Decision::refusal(Reason::InvalidRequest(refusal.rule), form);
-        self.answer(decision, About { request: Some(request), gate: Some(&refusal), detail: Some("body") })
+        self.answer(
+            decision,
+            About { request: Some(request), gate: Some(&refusal), detail: Some("body") },
+        )
     }
 
     fn failed(&self, failure: Failure) -> Answer {
@@ -107,7 +113,10 @@ impl Session {
                 let request = if probe { self.stripped_probe(&request) } else { Some(request) };
                 let Some(request) = request else {
                     // FAIL-CLOSED: a probe that can't be reduced to what is exempt is no exempt probe.
-                    return self.refuse(Decision::refusal(Reason::EngineError, Form::Http), About::default());
+                    return self.refuse(
+                        Decision::refusal(Reason::EngineError, Form::Http),
+                        About::default(),
+                    );
                 };
                 let request = Rc::new(request);
                 *self.in_flight.borrow_mut() = Rc::downgrade(&request);
@@ -124,7 +133,9 @@ impl Session {
             Probe::Http { target, headers } if **target == *request.target() => Some(headers),
             _ => None,
         })?;
-        let mut head = format!("GET {} HTTP/1.1\r\nhost: {}\r\n", request.target(), request.authority()).into_bytes();
+        let mut head =
+            format!("GET {} HTTP/1.1\r\nhost: {}\r\n", request.target(), request.authority())
+                .into_bytes();
         for (name, value) in request.fields() {
             if PROBE_HEADERS.contains(&name) || declared.iter().any(|known| **known == *name) {
                 head.extend_from_slice(name.as_bytes());
@@ -158,14 +169,20 @@ impl Session {
 
 /// FAIL-CLOSED: what the gate refused is never allowed, whatever the engine made of it; there is nothing to forward.
 fn refused(decision: Decision) -> Decision {
-    if decision.permit().is_none() { decision } else { Decision::refusal(Reason::EngineError, decision.form()) }
+    if decision.permit().is_none() {
+        decision
+    } else {
+        Decision::refusal(Reason::EngineError, decision.form())
+    }
 }
 
 fn verdict(denial: &Denial) -> Verdict {
     match denial.decision.client_view() {
         None => Verdict::Close,
-        Some(view) => {
-            Verdict::Answer(Answer { id: denial.id.clone(), view, grpc: denial.decision.form() == Form::Grpc })
-        }
+        Some(view) => Verdict::Answer(Answer {
+            id: denial.id.clone(),
+            view,
+            grpc: denial.decision.form() == Form::Grpc,
+        }),
     }
 }

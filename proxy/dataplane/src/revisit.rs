@@ -58,7 +58,8 @@ impl Session {
 
     fn denied_now(&self, carrying: Carrying<'_>) -> Option<Denial> {
         if !self.peer_stands() {
-            return self.cut(Decision::refusal(Reason::PeerRejected, Form::Closed), About::default());
+            return self
+                .cut(Decision::refusal(Reason::PeerRejected, Form::Closed), About::default());
         }
         let request = match carrying {
             Carrying::Http => self.in_flight.borrow().upgrade(),

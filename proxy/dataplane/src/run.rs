@@ -87,7 +87,10 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let renewal = renewal(&shared, &state);
     renewal.resume();
     let workers = start_workers(&shared, listeners)?;
-    Builder::new_current_thread().enable_all().build()?.block_on(control(&shared, renewal, admin, workers))?;
+    Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(control(&shared, renewal, admin, workers))?;
     shared.denials.end();
     if writer.join().is_err() {
         warn!("the thread that writes denials had failed");
@@ -103,7 +106,11 @@ fn roots(settings: &Settings) -> Result<Bundles, StartError> {
         .map_err(|error| broken(error.to_string()))?;
     Bundles::from_roots(&settings.trust_domain, &certificates).map_err(|error: BundleError| {
         let empty = certificates.is_empty();
-        broken(if empty { "no certificate in it: expected PEM".to_owned() } else { error.to_string() })
+        broken(if empty {
+            "no certificate in it: expected PEM".to_owned()
+        } else {
+            error.to_string()
+        })
     })
 }
 
@@ -125,7 +132,10 @@ fn say_where(settings: &Settings, listeners: &[Vec<Listener>], admin: &std::net:
     );
 }
 
-fn start_workers(shared: &Arc<Shared>, listeners: Vec<Vec<Listener>>) -> io::Result<Vec<JoinHandle<()>>> {
+fn start_workers(
+    shared: &Arc<Shared>,
+    listeners: Vec<Vec<Listener>>,
+) -> io::Result<Vec<JoinHandle<()>>> {
     let start = |(number, listeners): (usize, Vec<Listener>)| {
         let shared = Arc::clone(shared);
         std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -198,10 +208,13 @@ async fn control(
     let drained = spawn_blocking(move || workers.into_iter().all(|worker| worker.join().is_ok()));
     tokio::select! {
         // Somewhat longer than the workers allow themselves.
-        drained = timeout(limits::DRAIN * 2, drained) => match drained {
-            Ok(Ok(true)) => info!("stopped"),
-            _ => warn!("a worker had failed or did not end"),
-        },
+        drained = timeout(limits::DRAIN * 2, drained) => {
+            if matches!(drained, Ok(Ok(true))) {
+                info!("stopped");
+            } else {
+                warn!("a worker had failed or did not end");
+            }
+        }
         // A second signal: at once.
         _ = terminate.recv() => warn!("stopped without draining"),
         _ = interrupt.recv() => warn!("stopped without draining"),

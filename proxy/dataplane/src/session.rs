@@ -110,7 +110,11 @@ impl Session {
     /// The connection on the table in force, linked again where the table has changed.
     pub(crate) fn judged(&self) -> Option<Ref<'_, Judged>> {
         let enforced = self.worker.shared.enforcement.current()?;
-        let known = self.judged.borrow().as_ref().is_some_and(|judged| Arc::ptr_eq(&judged.enforced, &enforced));
+        let known = self
+            .judged
+            .borrow()
+            .as_ref()
+            .is_some_and(|judged| Arc::ptr_eq(&judged.enforced, &enforced));
         if !known {
             let own = &self.worker.shared.settings.trust_domain;
             let peer = self.peer.as_ref().map(|peer| peer.leaf.peer(own));
@@ -168,7 +172,8 @@ impl Session {
         answer.id = Some(id.to_owned());
         answer.table = judged.map(|judged| judged.enforced.table_version.clone());
         answer.facts = judged.map(|judged| judged.enforced.facts_version.clone());
-        let headers = judged.map(|judged| judged.connection.port().profile().policy_headers.as_slice());
+        let headers =
+            judged.map(|judged| judged.connection.port().profile().policy_headers.as_slice());
         let unread = about.request.and_then(CanonicalRequest::unread);
         shared.denials.write(&DenialRecord {
             time: clock::rfc3339(clock::now_millis()),
@@ -181,7 +186,9 @@ impl Session {
             service: None,
             decision: answer,
             peer: self.peer_record(),
-            request: about.request.map(|request| RequestRecord::new(request, headers.unwrap_or_default())),
+            request: about
+                .request
+                .map(|request| RequestRecord::new(request, headers.unwrap_or_default())),
             gate: about.gate.or(unread).map(GateRecord::from),
             detail: about.detail.map(ToOwned::to_owned),
         });

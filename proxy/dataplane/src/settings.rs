@@ -120,10 +120,13 @@ impl Settings {
             return Err(broken(format!("{length} bytes: expected at most {MOST_BYTES}")));
         }
         let text = fs::read(path).map_err(|error| broken(error.to_string()))?;
-        let settings: Self = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+        let settings: Self =
+            serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
         match settings.problem() {
             None => Ok(settings),
-            Some((field, value, expected)) => Err(SettingsError::Field { file, field, value, expected }),
+            Some((field, value, expected)) => {
+                Err(SettingsError::Field { file, field, value, expected })
+            }
         }
     }
 
@@ -157,25 +160,39 @@ impl Settings {
             ("policy.serviceAccount", &self.policy.service_account),
         ];
         if let Some((field, value)) = parts.into_iter().find(|(_, value)| !is_object_name(value)) {
-            return Some((field.to_owned(), value.clone(), "a Kubernetes name (a-z, 0-9, `-`, `.`)"));
+            return Some((
+                field.to_owned(),
+                value.clone(),
+                "a Kubernetes name (a-z, 0-9, `-`, `.`)",
+            ));
         }
         if SpiffeId::parse(&self.own_identity()).is_err() {
-            return Some(("trustDomain".to_owned(), self.trust_domain.clone(), "a SPIFFE trust domain"));
+            return Some((
+                "trustDomain".to_owned(),
+                self.trust_domain.clone(),
+                "a SPIFFE trust domain",
+            ));
         }
         None
     }
 
     fn addresses(&self) -> Option<(String, String, &'static str)> {
         let mut seen = HashSet::new();
-        let listens = (self.inbound.iter().enumerate().map(|(at, port)| ("inbound", at, port.listen)))
-            .chain(self.outbound.iter().enumerate().map(|(at, port)| ("outbound", at, port.listen)));
+        let listens =
+            (self.inbound.iter().enumerate().map(|(at, port)| ("inbound", at, port.listen))).chain(
+                self.outbound.iter().enumerate().map(|(at, port)| ("outbound", at, port.listen)),
+            );
         for (list, at, listen) in listens {
             let field = format!("{list}[{at}].listen");
             if list == "outbound" && !listen.ip().is_loopback() {
                 return Some((field, listen.to_string(), "a loopback address"));
             }
             if list == "inbound" && listen.port() == 0 {
-                return Some((field, listen.to_string(), "a port that is not 0: policy speaks of it"));
+                return Some((
+                    field,
+                    listen.to_string(),
+                    "a port that is not 0: policy speaks of it",
+                ));
             }
             if listen.port() != 0 && !seen.insert(listen) {
                 return Some((field, listen.to_string(), "an address that no other listener has"));
@@ -184,11 +201,19 @@ impl Settings {
         for (at, port) in self.inbound.iter().enumerate() {
             let field = format!("inbound[{at}].application");
             if !port.application.ip().is_loopback() || port.application.port() == 0 {
-                return Some((field, port.application.to_string(), "a loopback address and a port"));
+                return Some((
+                    field,
+                    port.application.to_string(),
+                    "a loopback address and a port",
+                ));
             }
             // FAIL-CLOSED: a proxy that dials itself is a loop that no policy ends (L4-19).
             if seen.contains(&port.application) || port.application == self.admin {
-                return Some((field, port.application.to_string(), "an address this proxy doesn't listen on"));
+                return Some((
+                    field,
+                    port.application.to_string(),
+                    "an address this proxy doesn't listen on",
+                ));
             }
         }
         if !self.admin.ip().is_loopback() || seen.contains(&self.admin) {
@@ -205,7 +230,9 @@ impl Settings {
                 return Some((format!("outbound[{at}].service"), port.service.clone(), expected));
             }
         }
-        for (field, peer) in [("identity.address", &self.identity), ("policy.address", &self.policy)] {
+        for (field, peer) in
+            [("identity.address", &self.identity), ("policy.address", &self.policy)]
+        {
             let port = peer.address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
             if !port.is_some_and(|(_, port)| is_port(port)) {
                 return Some((field.to_owned(), peer.address.clone(), "`host:port`"));
@@ -223,7 +250,8 @@ fn spiffe(trust_domain: &str, namespace: &str, service_account: &str) -> String 
 }
 
 fn is_object_name(name: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    let legal =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = name.as_bytes();
     name.len() <= 253 && name.bytes().all(legal) && ends(bytes.first()) && ends(bytes.last())

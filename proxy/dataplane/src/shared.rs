@@ -39,7 +39,12 @@ pub struct Shared {
 
 impl Shared {
     /// With no identity, no table, and nothing open.
-    pub fn new(settings: Settings, keyring: Arc<Keyring>, metrics: Arc<Metrics>, denials: DenialLog) -> Self {
+    pub fn new(
+        settings: Settings,
+        keyring: Arc<Keyring>,
+        metrics: Arc<Metrics>,
+        denials: DenialLog,
+    ) -> Self {
         let places = || Arc::new(Places::new(limits::CONNECTIONS, limits::CONNECTIONS_PER_PEER));
         Self {
             settings,

@@ -44,10 +44,12 @@ pub fn verify(
     expected: &str,
     at_millis: i64,
 ) -> Result<(), SignatureError> {
-    let chain: Vec<_> = signed.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let chain: Vec<_> =
+        signed.chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     bundles.verify_as(&chain, Role::Server, at_millis, expected)?;
     let leaf = chain.first().ok_or(SignatureError::Signature)?;
     let leaf = EndEntityCert::try_from(leaf).map_err(|_| SignatureError::Signature)?;
     let message = [context.name().as_bytes(), &[0], &signed.payload].concat();
-    leaf.verify_signature(ECDSA_P256_SHA256, &message, &signed.signature).map_err(|_| SignatureError::Signature)
+    leaf.verify_signature(ECDSA_P256_SHA256, &message, &signed.signature)
+        .map_err(|_| SignatureError::Signature)
 }

@@ -33,7 +33,8 @@ impl StateDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, self.path.join(name))?;
@@ -72,7 +73,8 @@ mod tests {
     use super::*;
 
     fn folder() -> StateDir {
-        StateDir::open(std::env::temp_dir().join(format!("policyd-state-{}", uuid::Uuid::now_v7()))).unwrap()
+        StateDir::open(std::env::temp_dir().join(format!("policyd-state-{}", uuid::Uuid::now_v7())))
+            .unwrap()
     }
 
     #[test]

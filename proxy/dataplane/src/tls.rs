@@ -7,14 +7,16 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
+};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerIncompatible,
-    ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    PeerIncompatible, ServerConfig, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
@@ -37,7 +39,8 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     use aws_lc_rs::cipher_suite::{
         TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
     };
-    let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
+    let cipher_suites =
+        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
     Arc::new(CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() })
 });
 
@@ -73,7 +76,11 @@ impl ServerConfigs {
     }
 }
 
-fn server_config(key: &Arc<CertifiedKey>, trust: &Arc<Trust>, alpn: &[&[u8]]) -> Result<ServerConfig, Error> {
+fn server_config(
+    key: &Arc<CertifiedKey>,
+    trust: &Arc<Trust>,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, Error> {
     let verifier = Arc::new(PeerIsClient { trust: Arc::clone(trust) });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -93,16 +100,16 @@ pub fn client_config(
     expected: &str,
     alpn: &[u8],
 ) -> Result<ClientConfig, Error> {
-    let verifier = Arc::new(PeerIsServer { trust: Arc::clone(trust), expected: expected.to_owned() });
+    let verifier =
+        Arc::new(PeerIsServer { trust: Arc::clone(trust), expected: expected.to_owned() });
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match key {
         None => builder.with_no_client_auth(),
-        Some(key) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(key))))
-        }
+        Some(key) => builder
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::clone(key)))),
     };
     config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![alpn.to_vec()];
@@ -124,7 +131,9 @@ pub fn server_name(identity: &str) -> Option<ServerName<'static>> {
 /// Whether a failed handshake failed because of who the other end is (semantics I8), and what was wrong.
 pub fn rejected_peer(error: &io::Error) -> Option<String> {
     match error.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(problem))) => Some(problem.to_string()),
+        Error::InvalidCertificate(CertificateError::Other(OtherError(problem))) => {
+            Some(problem.to_string())
+        }
         Error::InvalidCertificate(problem) => Some(format!("certificate: {problem}")),
         Error::NoCertificatesPresented => Some("it presented no certificate".to_owned()),
         _ => None,
@@ -233,11 +242,14 @@ fn millis(now: UnixTime) -> i64 {
 /// The error as rustls knows it, so that the peer gets the alert that fits.
 fn refused(error: TrustError) -> Error {
     let known = match &error {
-        TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. } | TrustError::UnknownTrustDomain(_) => {
-            CertificateError::UnknownIssuer
+        TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. }
+        | TrustError::UnknownTrustDomain(_) => CertificateError::UnknownIssuer,
+        TrustError::Chain { problem: webpki::Error::CertExpired { .. }, .. } => {
+            CertificateError::Expired
         }
-        TrustError::Chain { problem: webpki::Error::CertExpired { .. }, .. } => CertificateError::Expired,
-        TrustError::Chain { problem: webpki::Error::CertNotValidYet { .. }, .. } => CertificateError::NotValidYet,
+        TrustError::Chain { problem: webpki::Error::CertNotValidYet { .. }, .. } => {
+            CertificateError::NotValidYet
+        }
         _ => CertificateError::Other(OtherError(Arc::new(error))),
     };
     Error::InvalidCertificate(known)

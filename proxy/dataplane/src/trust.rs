@@ -26,7 +26,9 @@ pub enum TrustError {
     #[error("certificate: {0}")]
     Leaf(#[from] LeafError),
     /// More certificates or bytes than are read.
-    #[error("its certificate chain has {certificates} certificates and {bytes} bytes, expected at most 4 and 16384")]
+    #[error(
+        "its certificate chain has {certificates} certificates and {bytes} bytes, expected at most 4 and 16384"
+    )]
     ChainTooLong {
         /// How many.
         certificates: usize,
@@ -93,7 +95,10 @@ impl Bundles {
             let ders = bundle.roots.iter().map(|der| CertificateDer::from(der.as_slice()));
             let roots = read_roots(&bundle.trust_domain, ders)?;
             if anchors.insert(bundle.trust_domain.clone(), roots).is_some() {
-                return Err(BundleError::Own { trust_domain: bundle.trust_domain.clone(), count: 2 });
+                return Err(BundleError::Own {
+                    trust_domain: bundle.trust_domain.clone(),
+                    count: 2,
+                });
             }
         }
         if anchors.get(own).is_none_or(Vec::is_empty) {
@@ -118,7 +123,12 @@ impl Bundles {
 
     /// Verifies a chain, leaf first, as of `at` (milliseconds since the epoch), and says who it is. The roots are those
     /// of the trust domain that the leaf itself names, no others.
-    pub fn verify(&self, chain: &[CertificateDer<'_>], role: Role, at_millis: i64) -> Result<Leaf, TrustError> {
+    pub fn verify(
+        &self,
+        chain: &[CertificateDer<'_>],
+        role: Role,
+        at_millis: i64,
+    ) -> Result<Leaf, TrustError> {
         let bytes = chain.iter().map(|certificate| certificate.len()).sum();
         if chain.len() > limits::CHAIN_CERTIFICATES || bytes > limits::CHAIN_BYTES {
             return Err(TrustError::ChainTooLong { certificates: chain.len(), bytes });
@@ -128,8 +138,9 @@ impl Bundles {
         let domain = leaf.identity.trust_domain();
         let anchors = self.anchors.get(domain);
         let anchors = anchors.ok_or_else(|| TrustError::UnknownTrustDomain(domain.to_owned()))?;
-        verify_path(first, intermediates, anchors, role, at_millis)
-            .map_err(|problem| TrustError::Chain { identity: leaf.identity.to_string(), problem })?;
+        verify_path(first, intermediates, anchors, role, at_millis).map_err(|problem| {
+            TrustError::Chain { identity: leaf.identity.to_string(), problem }
+        })?;
         Ok(leaf)
     }
 
@@ -145,7 +156,10 @@ impl Bundles {
         if leaf.identity.as_str() == expected {
             return Ok(leaf);
         }
-        Err(TrustError::Unexpected { found: leaf.identity.to_string(), expected: expected.to_owned() })
+        Err(TrustError::Unexpected {
+            found: leaf.identity.to_string(),
+            expected: expected.to_owned(),
+        })
     }
 }
 
@@ -189,7 +203,9 @@ fn verify_path(
             Role::Server => KeyUsage::server_auth(),
         };
         let at = UnixTime::since_unix_epoch(at);
-        parsed.verify_for_usage(SIGNATURES, anchors, intermediates, at, usage, None, None).map(|_| ())
+        parsed
+            .verify_for_usage(SIGNATURES, anchors, intermediates, at, usage, None, None)
+            .map(|_| ())
     };
     let now = Duration::from_millis(u64::try_from(at_millis).unwrap_or(0));
     match verify(now) {

@@ -45,7 +45,8 @@ async fn accept_all(worker: Rc<Worker>, listener: Listener) -> io::Result<()> {
     let mut serving = JoinSet::new();
     match listener.purpose {
         Purpose::Inbound(port) => {
-            let port = Rc::new(InboundPort { worker: Rc::clone(&worker), port, pool: Pool::default() });
+            let port =
+                Rc::new(InboundPort { worker: Rc::clone(&worker), port, pool: Pool::default() });
             let serve = |stream, source| Rc::clone(&port).serve(stream, source);
             accept(&worker, &socket, &mut serving, serve).await;
         }

@@ -16,7 +16,8 @@ fn params(names: &[&str]) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = names.iter().map(|name| uri(name)).collect();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     params
 }
 
@@ -30,7 +31,11 @@ fn tls_03_exactly_one_uri_that_is_a_spiffe_id() {
     assert_eq!(read(&params(&[ID])).unwrap().identity.as_str(), ID);
     assert_eq!(read(&params(&[])).unwrap_err(), LeafError::UriCount(0));
     assert_eq!(read(&params(&[ID, ID])).unwrap_err(), LeafError::UriCount(2));
-    for bad in ["https://cluster.local/ns/books/sa/authors", "spiffe://cluster.local", "spiffe://cluster.local/"] {
+    for bad in [
+        "https://cluster.local/ns/books/sa/authors",
+        "spiffe://cluster.local",
+        "spiffe://cluster.local/",
+    ] {
         assert!(matches!(read(&params(&[bad])), Err(LeafError::SpiffeId(_))), "{bad}");
     }
 }
@@ -72,7 +77,8 @@ fn tls_05_a_leaf_signs_handshakes_and_nothing_else() {
 #[test]
 fn names_that_are_neither_uri_nor_dns_are_counted() {
     let mut more = params(&[ID]);
-    more.subject_alt_names.push(SanType::DnsName("authors.books.sa.cluster.local".try_into().unwrap()));
+    more.subject_alt_names
+        .push(SanType::DnsName("authors.books.sa.cluster.local".try_into().unwrap()));
     more.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
     let leaf = read(&more).unwrap();
     assert_eq!((leaf.dns_names.len(), leaf.other_names), (1, 1));
@@ -113,7 +119,15 @@ fn the_pod_uid_is_read_from_its_extension() {
 #[test]
 fn a_pod_uid_is_a_short_text() {
     assert_eq!(utf8_string(&[0x0c, 2, b'a', b'-']), Some("a-"));
-    for bad in [&[][..], &[0x0c], &[0x0c, 0], &[0x0c, 2, b'a'], &[0x13, 1, b'a'], &[0x0c, 1, b' '], &[0x0c, 1, b'a', b'b']] {
+    for bad in [
+        &[][..],
+        &[0x0c],
+        &[0x0c, 0],
+        &[0x0c, 2, b'a'],
+        &[0x13, 1, b'a'],
+        &[0x0c, 1, b' '],
+        &[0x0c, 1, b'a', b'b'],
+    ] {
         assert_eq!(utf8_string(bad), None, "{bad:?}");
     }
 }

@@ -36,9 +36,21 @@ fn the_documented_settings_are_read() {
 #[test]
 fn a_mistake_names_field_value_and_what_was_expected() {
     let cases = [
-        ("/inbound/0/application", serde_json::json!("10.0.0.1:80"), "inbound[0].application: `10.0.0.1:80`"),
-        ("/inbound/0/application", serde_json::json!("127.1.0.5:8080"), "an address this proxy doesn't listen on"),
-        ("/outbound/0/listen", serde_json::json!("10.0.0.1:80"), "outbound[0].listen: `10.0.0.1:80`"),
+        (
+            "/inbound/0/application",
+            serde_json::json!("10.0.0.1:80"),
+            "inbound[0].application: `10.0.0.1:80`",
+        ),
+        (
+            "/inbound/0/application",
+            serde_json::json!("127.1.0.5:8080"),
+            "an address this proxy doesn't listen on",
+        ),
+        (
+            "/outbound/0/listen",
+            serde_json::json!("10.0.0.1:80"),
+            "outbound[0].listen: `10.0.0.1:80`",
+        ),
         ("/outbound/0/service", serde_json::json!("authors"), "outbound[0].service: `authors`"),
         ("/outbound/0/listen", serde_json::json!("127.2.0.5:4191"), "admin: `127.2.0.5:4191`"),
         ("/admin", serde_json::json!("0.0.0.0:4191"), "admin: `0.0.0.0:4191`"),

@@ -1,6 +1,6 @@
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 use super::*;
@@ -27,13 +27,17 @@ pub(crate) fn leaf_params(id: &str) -> CertificateParams {
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     params.not_before = date_time_ymd(2026, 1, 9);
     params.not_after = date_time_ymd(2026, 1, 20);
     params
 }
 
-pub(crate) fn issue(params: CertificateParams, authority: &Authority) -> (Vec<CertificateDer<'static>>, KeyPair) {
+pub(crate) fn issue(
+    params: CertificateParams,
+    authority: &Authority,
+) -> (Vec<CertificateDer<'static>>, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let der = params.signed_by(&key, authority).unwrap().der().clone();
     (vec![der], key)
@@ -52,7 +56,10 @@ fn a_chain_verifies_under_its_own_trust_domain_only() {
     // TLS-02: another authority.
     let (stranger, _) = issue(leaf_params(ID), &theirs);
     let error = trusted.verify(&stranger, Role::Client, NOW).unwrap_err();
-    assert!(matches!(error, TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. }), "{error}");
+    assert!(
+        matches!(error, TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. }),
+        "{error}"
+    );
     // TLS-06: our root vouches for nobody else's trust domain.
     let (foreign, _) = issue(leaf_params("spiffe://other.example/ns/a/sa/b"), &ours);
     let error = trusted.verify(&foreign, Role::Client, NOW).unwrap_err();
@@ -80,7 +87,10 @@ fn tls_07_expiry_is_exact_and_the_beginning_forgives_a_minute() {
     assert!(trusted.verify(&chain, Role::Client, begin - 600_000).is_err());
     assert!(trusted.verify(&chain, Role::Client, end - 1_000).is_ok());
     let error = trusted.verify(&chain, Role::Client, end + 1_000).unwrap_err();
-    assert!(matches!(error, TrustError::Chain { problem: webpki::Error::CertExpired { .. }, .. }), "{error}");
+    assert!(
+        matches!(error, TrustError::Chain { problem: webpki::Error::CertExpired { .. }, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -109,16 +119,23 @@ fn tls_08_long_chains_are_not_even_looked_at() {
 #[test]
 fn bundles_without_our_own_trust_domain_are_refused() {
     let ours = authority("ours");
-    let bundle = |trust_domain: &str, roots: Vec<Vec<u8>>| TrustBundle { trust_domain: trust_domain.to_owned(), roots };
+    let bundle = |trust_domain: &str, roots: Vec<Vec<u8>>| TrustBundle {
+        trust_domain: trust_domain.to_owned(),
+        roots,
+    };
     let message = |bundles: Vec<TrustBundle>| TrustBundles { sequence: 3, bundles };
     let root = ours.der().to_vec();
-    let good = message(vec![bundle("cluster.local", vec![root.clone()]), bundle("gone.example", vec![])]);
+    let good =
+        message(vec![bundle("cluster.local", vec![root.clone()]), bundle("gone.example", vec![])]);
     assert_eq!(Bundles::new(&good, "cluster.local").unwrap().sequence(), 3);
     for bad in [
         message(vec![]),
         message(vec![bundle("other.example", vec![root.clone()])]),
         message(vec![bundle("cluster.local", vec![])]),
-        message(vec![bundle("cluster.local", vec![root.clone()]), bundle("cluster.local", vec![root])]),
+        message(vec![
+            bundle("cluster.local", vec![root.clone()]),
+            bundle("cluster.local", vec![root]),
+        ]),
         message(vec![bundle("cluster.local", vec![b"no certificate".to_vec()])]),
     ] {
         assert!(Bundles::new(&bad, "cluster.local").is_err());

@@ -1,0 +1,262 @@
+//! Whole connections on loopback: a client, an inbound port, an application. Plaintext; handshakes are tested with real
+//! processes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::*;
+use crate::assignment::tests::snapshot_bytes;
+use crate::denials::DenialLog;
+use crate::discovery::Discovery;
+use crate::enforcement::{Enforced, Parts};
+use crate::keyring::Keyring;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::trust::tests::{authority, bundles};
+
+const DENY: u32 = 1;
+const AUDIT: u32 = 2;
+const ALLOW: u32 = 3;
+
+struct Rig {
+    shared: Arc<Shared>,
+    proxy: SocketAddr,
+    application: TcpListener,
+}
+
+impl Rig {
+    /// A proxy in front of an application, without a table.
+    async fn start() -> Self {
+        let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = listener.local_addr().unwrap();
+        let port = Inbound { listen: proxy, application: application.local_addr().unwrap() };
+        let metrics = Arc::default();
+        let (denials, _writer) = DenialLog::start(Arc::clone(&metrics)).unwrap();
+        let keyring = Arc::new(Keyring::new(bundles("cluster.local", &authority("root"))));
+        let shared = Arc::new(Shared::new(settings(), keyring, metrics, denials));
+        let worker = Rc::new(Worker::new(Arc::clone(&shared), 1));
+        tokio::task::spawn_local(crate::revisit::announce(Arc::clone(&shared)));
+        let port = Rc::new(InboundPort { worker, port, pool: Pool::default() });
+        spawn_local(async move {
+            while let Ok((stream, source)) = listener.accept().await {
+                spawn_local(Rc::clone(&port).serve(stream, source));
+            }
+        });
+        Self { shared, proxy, application }
+    }
+
+    fn enforce(&self, access: u32) {
+        let loaded = snapshot::load(&snapshot_bytes(access)).unwrap();
+        let parts = Parts {
+            table: Arc::new(loaded.table),
+            facts: Arc::default(),
+            discovery: Arc::new(Discovery::default()),
+            workload: "deployment/books/authors".to_owned(),
+            table_version: snapshot::version_text(&loaded.version),
+            facts_version: String::new(),
+        };
+        self.shared.enforcement.replace(Arc::new(Enforced::new(parts, clock::now_millis())));
+    }
+
+    async fn client(&self) -> TcpStream {
+        TcpStream::connect(self.proxy).await.unwrap()
+    }
+
+    /// What comes back for these bytes, to the end.
+    async fn say(&self, bytes: &[u8]) -> String {
+        let mut client = self.client().await;
+        client.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset is as good as an end.
+        let _ = client.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The application takes one connection, reads once, answers, closes.
+    async fn answer(&self, with: &[u8]) -> Vec<u8> {
+        let (mut stream, _) = self.application.accept().await.unwrap();
+        let mut bytes = vec![0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap();
+        bytes.truncate(count);
+        stream.write_all(with).await.unwrap();
+        bytes
+    }
+
+    async fn nobody_called(&self) -> bool {
+        tokio::time::timeout(Duration::from_millis(50), self.application.accept()).await.is_err()
+    }
+}
+
+fn settings() -> Settings {
+    serde_json::from_value(serde_json::json!({
+        "trustDomain": "cluster.local", "namespace": "books", "serviceAccount": "authors", "podName": "authors-0",
+        "identity": {"address": "127.0.0.1:1", "serviceAccount": "identity"},
+        "policy": {"address": "127.0.0.1:1", "serviceAccount": "policyd"},
+        "controlPlaneNamespace": "policyd", "tokenFile": "", "rootsFile": "", "stateDir": "",
+        "inbound": [], "outbound": [], "sourceAddress": "127.0.0.1", "admin": "127.0.0.1:1"
+    }))
+    .unwrap()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        tokio::time::timeout(Duration::from_secs(20), test).await.unwrap();
+    });
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\n\r\n";
+
+#[test]
+fn inv_1_without_a_table_everything_is_denied_and_says_so() {
+    run(async {
+        let rig = Rig::start().await;
+        let answer = rig.say(GET).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"reason\":\"unavailable\""),
+            "{answer}"
+        );
+        assert!(answer.contains("x-policyd-decision: "), "{answer}");
+        assert_eq!(rig.say(b"*1\r\n").await, "");
+        assert!(rig.nobody_called().await);
+    });
+}
+
+#[test]
+fn d5_http_is_answered_and_bytes_are_closed() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(DENY);
+        let answer = rig.say(GET).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"reason\":\"denied\""),
+            "{answer}"
+        );
+        let malformed = rig.say(b"GET / HTTP/1.1\nhost: a\r\n\r\n").await;
+        assert!(malformed.starts_with("HTTP/1.1 400 "), "{malformed}");
+        assert_eq!(rig.say(b"*1\r\n").await, "");
+        assert!(rig.nobody_called().await);
+    });
+}
+
+#[test]
+fn what_is_allowed_reaches_the_application() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let (answer, request) = tokio::join!(
+            rig.say(
+                b"GET /a HTTP/1.1\r\nhost: authors\r\nx-policyd-x: 1\r\nconnection: close\r\n\r\n"
+            ),
+            rig.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        );
+        let request = String::from_utf8(request).unwrap();
+        assert!(request.starts_with("GET /a HTTP/1.1\r\nhost: authors\r\n"), "{request}");
+        assert!(!request.contains("x-policyd"), "{request}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nok"),
+            "{answer}"
+        );
+        let (answer, bytes) = tokio::join!(rig.say(b"*1\r\n"), rig.answer(b"+OK\r\n"));
+        assert_eq!((answer.as_str(), bytes.as_slice()), ("+OK\r\n", &b"*1\r\n"[..]));
+    });
+}
+
+#[test]
+fn t1_http_after_the_detection_ended_is_closed() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let mut client = rig.client().await;
+        let (mut application, _) = rig.application.accept().await.unwrap();
+        application.write_all(b"hello").await.unwrap();
+        let mut hello = [0; 5];
+        client.read_exact(&mut hello).await.unwrap();
+        client.write_all(b"GET / HT").await.unwrap();
+        client.write_all(b"TP/1.1\r\n").await.unwrap();
+        let mut got = Vec::new();
+        let _ = application.read_to_end(&mut got).await;
+        assert!(!String::from_utf8_lossy(&got).contains("HTTP/"), "{got:?}");
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+    });
+}
+
+#[test]
+fn p_3_an_open_connection_is_cut_when_its_grant_is_gone() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let mut client = rig.client().await;
+        client.write_all(b"*1\r\n").await.unwrap();
+        let (mut application, _) = rig.application.accept().await.unwrap();
+        let mut bytes = [0; 4];
+        application.read_exact(&mut bytes).await.unwrap();
+        let began = std::time::Instant::now();
+        rig.enforce(DENY);
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!(rig.shared.metrics.cut.get(), 1);
+    });
+}
+
+#[test]
+fn p_3_a_request_in_flight_is_cut_when_its_grant_is_gone() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let mut client = rig.client().await;
+        client.write_all(GET).await.unwrap();
+        let (mut application, _) = rig.application.accept().await.unwrap();
+        let mut bytes = [0; 16];
+        application.read_exact(&mut bytes).await.unwrap();
+        rig.enforce(DENY);
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert_eq!(rig.shared.metrics.cut.get(), 1);
+        // The next one finds the table that is in force now.
+        assert!(rig.say(GET).await.starts_with("HTTP/1.1 403 "));
+    });
+}
+
+#[test]
+fn http2_is_refused_where_requests_would_be_read() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        assert_eq!(rig.say(PREFACE).await, "");
+        assert!(rig.nobody_called().await);
+        // T5: under `audit` nothing breaks.
+        rig.enforce(AUDIT);
+        let (answer, bytes) = tokio::join!(rig.say(PREFACE), rig.answer(b"settings"));
+        assert_eq!((answer.as_str(), bytes.as_slice()), ("settings", PREFACE));
+    });
+}
+
+#[test]
+fn our_own_tls_is_not_ended_without_a_certificate_of_our_own() {
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let config = tls::client_config(
+            None,
+            rig.shared.keyring.trust(),
+            "spiffe://cluster.local/ns/a/sa/b",
+            tls::ALPN_TCP,
+        );
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config.unwrap()));
+        let name = tls::server_name("spiffe://cluster.local/ns/a/sa/b").unwrap();
+        assert!(connector.connect(name, rig.client().await).await.is_err());
+        assert!(rig.nobody_called().await);
+        assert_eq!(rig.shared.metrics.handshake_failures.get(), 1);
+    });
+}
