@@ -125,3 +125,6 @@ fn set_aside(state: &StateDir, problem: &str) -> String {
     state.set_aside(FILE);
     format!("the kept certificate is not used: {problem}")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

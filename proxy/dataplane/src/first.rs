@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use engine::detect::{FirstLine, Line, Spoken, spoken};
 use crate::hello::{self, Hello};
 use crate::limits;
+use engine::detect::{FirstLine, Line, Spoken, spoken};
 
 const READ_BYTES: usize = 4 * 1024;
 

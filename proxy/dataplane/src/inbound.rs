@@ -16,7 +16,6 @@ use tracing::debug;
 
 use crate::certificate::Leaf;
 use crate::clock;
-use engine::detect::Line;
 use crate::exchange::Upstream;
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Why};
@@ -32,6 +31,7 @@ use crate::settings::Inbound;
 use crate::shared::Worker;
 use crate::sockets;
 use crate::tls;
+use engine::detect::Line;
 
 /// One of the pod's ports, on one worker.
 #[derive(Debug)]
@@ -332,4 +332,4 @@ fn refuse_http2(session: &Session) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -233,3 +233,6 @@ async fn answer(mut client: Prefixed<TcpStream>, spoken: Spoken, answer: &Answer
         first::linger(&mut client).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

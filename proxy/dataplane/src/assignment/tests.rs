@@ -3,20 +3,27 @@ use rcgen::{KeyPair, SigningKey as _};
 use super::*;
 use crate::generated;
 use crate::signed::Context;
-use crate::trust::tests::{Authority, authority, bundles, issue, leaf_params};
+use crate::trust::tests::{Authority, authority, bundles, issue, leaf_params, long_lived};
 
 const POLICYD: &str = "spiffe://cluster.local/ns/policyd/sa/policyd";
 const UID: &str = "0b7e6a3c-1f0e-4c56-9a57-3c2b8a6f1d01";
 const WORKLOAD: &str = "deployment/books/authors";
 
-/// The smallest table there is: one port row for all ports, which denies.
+/// The smallest table there is: one port row for all ports, with this default.
 pub(crate) fn snapshot_bytes(access: u32) -> Vec<u8> {
+    snapshot_of(&serde_json::json!({
+        "protocol": 1, "access": access, "path_mode": 1, "cluster_conditions": 1
+    }))
+}
+
+/// A table with this row for all ports.
+pub(crate) fn snapshot_of(port: &serde_json::Value) -> Vec<u8> {
     let pools = serde_json::json!({"identities": [], "networks": [], "conditions": []});
     let cluster =
         serde_json::json!({"reader_version": 1, "trust_domain": "cluster.local", "pools": pools});
     let workload = serde_json::json!({
         "reader_version": 1, "workload_shape": "books", "pools": pools,
-        "other": {"protocol": 1, "access": access, "path_mode": 1, "cluster_conditions": 1}
+        "other": port
     });
     let cluster = snapshot::encode_cluster(cluster.to_string().as_bytes()).unwrap();
     let workload = snapshot::encode_workload(workload.to_string().as_bytes()).unwrap();
@@ -36,10 +43,7 @@ impl Policyd {
 
     fn named(id: &str) -> Self {
         let authority = authority("root");
-        let mut params = leaf_params(id);
-        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2120, 1, 1);
-        let (chain, key) = issue(params, &authority);
+        let (chain, key) = issue(long_lived(id), &authority);
         let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
         Self { authority, chain, key }
     }

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::Facts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
-use crate::assignment::tests::snapshot_bytes;
+use crate::assignment::tests::{snapshot_bytes, snapshot_of};
 use crate::denials::DenialLog;
 use crate::discovery::Discovery;
 use crate::enforcement::{Enforced, Parts};
@@ -23,23 +24,25 @@ const DENY: u32 = 1;
 const AUDIT: u32 = 2;
 const ALLOW: u32 = 3;
 
-struct Rig {
-    shared: Arc<Shared>,
-    proxy: SocketAddr,
-    application: TcpListener,
+pub(crate) struct Rig {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) proxy: SocketAddr,
+    pub(crate) application: TcpListener,
 }
 
 impl Rig {
     /// A proxy in front of an application, without a table.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
+        Self::with(Keyring::new(bundles("cluster.local", &authority("root")))).await
+    }
+
+    /// The same, of which the identity is known.
+    pub(crate) async fn with(keyring: Keyring) -> Self {
         let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let port = Inbound { listen: proxy, application: application.local_addr().unwrap() };
-        let metrics = Arc::default();
-        let (denials, _writer) = DenialLog::start(Arc::clone(&metrics)).unwrap();
-        let keyring = Arc::new(Keyring::new(bundles("cluster.local", &authority("root"))));
-        let shared = Arc::new(Shared::new(settings(), keyring, metrics, denials));
+        let shared = shared(keyring);
         let worker = Rc::new(Worker::new(Arc::clone(&shared), 1));
         tokio::task::spawn_local(crate::revisit::announce(Arc::clone(&shared)));
         let port = Rc::new(InboundPort { worker, port, pool: Pool::default() });
@@ -51,17 +54,8 @@ impl Rig {
         Self { shared, proxy, application }
     }
 
-    fn enforce(&self, access: u32) {
-        let loaded = snapshot::load(&snapshot_bytes(access)).unwrap();
-        let parts = Parts {
-            table: Arc::new(loaded.table),
-            facts: Arc::default(),
-            discovery: Arc::new(Discovery::default()),
-            workload: "deployment/books/authors".to_owned(),
-            table_version: snapshot::version_text(&loaded.version),
-            facts_version: String::new(),
-        };
-        self.shared.enforcement.replace(Arc::new(Enforced::new(parts, clock::now_millis())));
+    pub(crate) fn enforce(&self, access: u32) {
+        enforce(&self.shared, &snapshot_bytes(access), Facts::default(), Discovery::default());
     }
 
     async fn client(&self) -> TcpStream {
@@ -79,7 +73,7 @@ impl Rig {
     }
 
     /// The application takes one connection, reads once, answers, closes.
-    async fn answer(&self, with: &[u8]) -> Vec<u8> {
+    pub(crate) async fn answer(&self, with: &[u8]) -> Vec<u8> {
         let (mut stream, _) = self.application.accept().await.unwrap();
         let mut bytes = vec![0; 4096];
         let count = stream.read(&mut bytes).await.unwrap();
@@ -93,6 +87,25 @@ impl Rig {
     }
 }
 
+pub(crate) fn shared(keyring: Keyring) -> Arc<Shared> {
+    let metrics = Arc::default();
+    let (denials, _writer) = DenialLog::start(Arc::clone(&metrics)).unwrap();
+    Arc::new(Shared::new(settings(), Arc::new(keyring), metrics, denials))
+}
+
+pub(crate) fn enforce(shared: &Shared, bytes: &[u8], facts: Facts, discovery: Discovery) {
+    let loaded = snapshot::load(bytes).unwrap();
+    let parts = Parts {
+        table: Arc::new(loaded.table),
+        facts: Arc::new(facts),
+        discovery: Arc::new(discovery),
+        workload: "deployment/books/authors".to_owned(),
+        table_version: snapshot::version_text(&loaded.version),
+        facts_version: String::new(),
+    };
+    shared.enforcement.replace(Arc::new(Enforced::new(parts, clock::now_millis())));
+}
+
 fn settings() -> Settings {
     serde_json::from_value(serde_json::json!({
         "trustDomain": "cluster.local", "namespace": "books", "serviceAccount": "authors", "podName": "authors-0",
@@ -104,7 +117,7 @@ fn settings() -> Settings {
     .unwrap()
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         tokio::time::timeout(Duration::from_secs(20), test).await.unwrap();
@@ -258,5 +271,40 @@ fn our_own_tls_is_not_ended_without_a_certificate_of_our_own() {
         assert!(connector.connect(name, rig.client().await).await.is_err());
         assert!(rig.nobody_called().await);
         assert_eq!(rig.shared.metrics.handshake_failures.get(), 1);
+    });
+}
+
+#[test]
+fn t6_a_probe_reaches_the_application_without_policy_and_without_other_headers() {
+    run(async {
+        let rig = Rig::start().await;
+        let probe = serde_json::json!({"kind": 1, "target": "/healthz", "headers": ["x-probe"]});
+        let port = serde_json::json!({
+            "protocol": 6, "access": DENY, "path_mode": 1, "cluster_conditions": 1, "probes": [probe]
+        });
+        for protocol in [1, 5] {
+            let mut port = port.clone();
+            port["protocol"] = protocol.into();
+            let facts =
+                Facts { probe_addresses: vec!["127.0.0.1".parse().unwrap()], ..Facts::default() };
+            enforce(&rig.shared, &snapshot_of(&port), facts, Discovery::default());
+            let (answer, request) = tokio::join!(
+                rig.say(b"GET /healthz HTTP/1.1\r\nhost: a\r\nx-probe: 1\r\ncookie: 1\r\nuser-agent: k\r\n\r\n"),
+                rig.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            );
+            let request = String::from_utf8(request).unwrap();
+            assert!(
+                request.contains("x-probe: 1") && request.contains("user-agent: k"),
+                "{request}"
+            );
+            assert!(!request.contains("cookie"), "{request}");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+        // Nothing else is exempt.
+        assert_eq!(rig.say(b"GET /healthz?x HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
+        let facts = Facts::default();
+        enforce(&rig.shared, &snapshot_of(&port), facts, Discovery::default());
+        assert_eq!(rig.say(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await, "");
+        assert!(rig.nobody_called().await);
     });
 }

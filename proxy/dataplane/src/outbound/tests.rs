@@ -1,0 +1,154 @@
+//! Both sides on loopback: an application, its outbound port, mutual TLS, an inbound port, the application behind it.
+
+use engine::Facts;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio::task::spawn_local;
+
+use super::*;
+use crate::assignment::tests::snapshot_bytes;
+use crate::credentials::Own;
+use crate::credentials::tests::stored;
+use crate::discovery::Discovery;
+use crate::generated;
+use crate::inbound::tests::{Rig, enforce, run, shared};
+use crate::keyring::Keyring;
+use crate::trust::tests::{Authority, authority, bundles, long_lived};
+
+const AUTHORS: &str = "spiffe://cluster.local/ns/books/sa/authors";
+const WEBAPP: &str = "spiffe://cluster.local/ns/books/sa/webapp";
+const ALL_AUTHENTICATED: u32 = 4;
+const ALL_UNAUTHENTICATED: u32 = 3;
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\nconnection: close\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn keyring(identity: &str, root: &Authority) -> Keyring {
+    let keyring = Keyring::new(bundles("cluster.local", root));
+    let own = Own { identity: identity.to_owned(), server_name: String::new() };
+    let stored = stored(long_lived(identity), root);
+    let checked =
+        stored.check(&own, &keyring.trust().bundles(), keyring.trust(), clock::now_millis());
+    keyring.publish(checked.unwrap());
+    keyring
+}
+
+/// The calling side: an outbound listener whose one endpoint is `endpoint`, expected to be `identity`.
+async fn caller(
+    root: &Authority,
+    endpoint: SocketAddr,
+    identity: &str,
+    plaintext: &str,
+) -> (Rc<Worker>, SocketAddr) {
+    let shared = shared(keyring(WEBAPP, root));
+    let discovery = generated::Discovery {
+        services: vec![generated::ServicePort {
+            service: "books/authors:80".to_owned(),
+            endpoints: vec![generated::Endpoint {
+                address: endpoint.ip().to_string(),
+                port: endpoint.port().into(),
+                identity: identity.to_owned(),
+                protocol: "unknown".to_owned(),
+            }],
+        }],
+        outbound_plaintext: plaintext.to_owned(),
+    };
+    let discovery = Discovery::read(&discovery).unwrap();
+    enforce(&shared, &snapshot_bytes(1), Facts::default(), discovery);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let worker = Rc::new(Worker::new(shared, 1));
+    let port = Outbound { listen, service: "books/authors:80".to_owned() };
+    let port = Rc::new(OutboundPort { worker: Rc::clone(&worker), port });
+    spawn_local(async move {
+        while let Ok((stream, source)) = listener.accept().await {
+            spawn_local(Rc::clone(&port).serve(stream, source));
+        }
+    });
+    (worker, listen)
+}
+
+async fn say(to: SocketAddr, bytes: &[u8]) -> String {
+    let mut client = TcpStream::connect(to).await.unwrap();
+    client.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = client.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_meshed_call_arrives_with_its_identity() {
+    run(async {
+        let root = authority("root");
+        let callee = Rig::with(keyring(AUTHORS, &root)).await;
+        callee.enforce(ALL_AUTHENTICATED);
+        let (_caller, listen) = caller(&root, callee.proxy, AUTHORS, "Deny").await;
+        let (answer, _) = tokio::join!(say(listen, GET), callee.answer(OK));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let (answer, bytes) = tokio::join!(say(listen, b"*1\r\n"), callee.answer(b"+OK\r\n"));
+        assert_eq!((answer.as_str(), bytes.as_slice()), ("+OK\r\n", &b"*1\r\n"[..]));
+        // Without TLS the same port asks for an identity.
+        assert!(say(callee.proxy, GET).await.starts_with("HTTP/1.1 403 "));
+    });
+}
+
+#[test]
+fn i8_an_endpoint_that_is_somebody_else_is_refused() {
+    run(async {
+        let root = authority("root");
+        let callee = Rig::with(keyring(AUTHORS, &root)).await;
+        callee.enforce(ALL_UNAUTHENTICATED);
+        let (worker, listen) = caller(&root, callee.proxy, WEBAPP, "Allow").await;
+        let answer = say(listen, GET).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 502 ") && answer.contains("x-policyd-decision"),
+            "{answer}"
+        );
+        assert_eq!(say(listen, b"*1\r\n").await, "");
+        let counted = "subject=\"outbound\",verdict=\"deny\",reason=\"peer_rejected\"} 2\n";
+        assert!(worker.shared.metrics.text(crate::metrics::Moments::default()).contains(counted));
+    });
+}
+
+#[test]
+fn tls_02_a_caller_of_another_authority_is_turned_away() {
+    run(async {
+        let callee = Rig::with(keyring(AUTHORS, &authority("root"))).await;
+        callee.enforce(ALL_UNAUTHENTICATED);
+        let (_caller, listen) = caller(&authority("root"), callee.proxy, AUTHORS, "Allow").await;
+        assert!(say(listen, GET).await.starts_with("HTTP/1.1 502 "));
+    });
+}
+
+#[test]
+fn t7_a_meshed_endpoint_is_never_tried_in_plaintext() {
+    run(async {
+        let root = authority("root");
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_caller, listen) = caller(&root, plain.local_addr().unwrap(), AUTHORS, "Allow").await;
+        let accept = async {
+            let (mut stream, _) = plain.accept().await.unwrap();
+            let mut first = [0; 1];
+            stream.read_exact(&mut first).await.unwrap();
+            first
+        };
+        let (answer, first) = tokio::join!(say(listen, GET), accept);
+        assert_eq!(first, [0x16]);
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    });
+}
+
+#[test]
+fn unmeshed_endpoints_are_called_where_that_is_allowed() {
+    run(async {
+        let root = authority("root");
+        let callee = Rig::with(keyring(AUTHORS, &root)).await;
+        callee.enforce(ALL_UNAUTHENTICATED);
+        let (_caller, listen) = caller(&root, callee.proxy, "", "Allow").await;
+        let (answer, _) = tokio::join!(say(listen, GET), callee.answer(OK));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let (worker, listen) = caller(&root, callee.proxy, "", "Deny").await;
+        assert!(say(listen, GET).await.starts_with("HTTP/1.1 502 "));
+        let counted = "subject=\"outbound\",verdict=\"deny\",reason=\"no_identity\"} 1\n";
+        assert!(worker.shared.metrics.text(crate::metrics::Moments::default()).contains(counted));
+    });
+}
