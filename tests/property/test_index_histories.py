@@ -1,0 +1,124 @@
+"""Promise P-4: any history of adds, updates and deletes, in any batches, ends where a fresh list would."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policyd.compile.compiler import Compiler
+from policyd.index.world import Change, Object, World
+from policyd.model.names import ObjectKey
+from policyd.resources.base import Document
+from policyd.resources.read import read
+from tests.reference.generate import world as generate_world
+
+Batches = list[list[Change]]
+
+
+def objects_of(seed: int) -> list[Object]:
+    """The objects of a random world."""
+    found = (read(Document(document)) for document in generate_world(random.Random(seed)))
+    return [each for each in found if each is not None]
+
+
+def extras() -> list[Object]:
+    """Objects that depend on each other in ways that random worlds seldom have."""
+    meta = {"namespace": "n"}
+    owner = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "w", "uid": "d", "controller": True}]
+    by_set = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "w-1", "uid": "r", "controller": True}]
+    spec = {"containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 8080}]}]}
+    template = {"metadata": {"labels": {"app": "w"}}, "spec": spec}
+    external = {"meshTLS": {"identity": "spiffe://cluster.local/ns/n/sa/x", "serverName": "x"}}
+    documents: list[dict[str, object]] = [
+        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {**meta, "name": "w-1", "ownerReferences": owner},
+         "spec": {"template": template}},
+        {"apiVersion": "v1", "kind": "Pod", "spec": spec,
+         "metadata": {**meta, "name": "w-1-a", "uid": "u", "labels": {"app": "w"}, "ownerReferences": by_set}},
+        *({"apiVersion": "workload.linkerd.io/v1beta1", "kind": "ExternalWorkload", "metadata": {**meta, "name": name},
+           "spec": external} for name in ("x", "y")),
+        {"apiVersion": "v1", "kind": "Namespace",
+         "metadata": {"name": "n", "annotations": {"policyd.dev/opaque-ports": "9090"}}},
+        {"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server", "spec": {"podSelector": {}, "port": 7001},
+         "metadata": {**meta, "name": "old", "labels": {"tier": "front"}}},
+        {"apiVersion": "policy.linkerd.io/v1beta1", "kind": "ServerAuthorization", "metadata": {**meta, "name": "old"},
+         "spec": {"server": {"selector": {"matchLabels": {"tier": "front"}}}, "client": {"unauthenticated": True}}},
+        {"apiVersion": "policyd.dev/v1alpha1", "kind": "Server", "metadata": {**meta, "name": "unread"},
+         "spec": {"podSelector": {}, "port": 7002, "pathMode": "opaque"}},
+        {"apiVersion": "policyd.dev/v1alpha1", "kind": "MeshDefaults", "metadata": {"name": "default"}, "spec": {
+            "deny": [{"name": "a", "networks": [{"cidr": "192.0.2.0/24"}], "when": [{"path": {"prefix": "/a"}}]}]}},
+    ]  # fmt: skip
+    found = (read(Document(document)) for document in documents)
+    return [each for each in found if each is not None]
+
+
+EXTRAS = extras()
+
+
+def history(rng: random.Random, final: dict[ObjectKey, Object], others: Iterable[Object]) -> Batches:
+    """Batches that end in `final`: every object comes at some time, some of them after going, or as another before."""
+    steps: list[Change] = []
+    pending = {key: [(key, found)] for key, found in final.items()}
+    for other in others:
+        detour: list[Change] = [(other.key, other)]
+        if other.key not in final or rng.random() < 0.3:
+            detour.append((other.key, None))
+        pending[other.key] = detour + pending.get(other.key, [])
+    keys = [key for key, path in pending.items() for _ in path]
+    rng.shuffle(keys)
+    steps = [pending[key].pop(0) for key in keys]
+    batches: Batches = []
+    while steps:
+        size = rng.randint(1, 6)
+        batches.append(steps[:size])
+        steps = steps[size:]
+    return batches
+
+
+def state(compiler: Compiler) -> tuple[object, ...]:
+    tables = {
+        name.text: (table.snapshot, table.version, set(table.findings))
+        for name, table in compiler.tables.items()
+    }
+    members = {key: compiler.table_of_member(key) for key in compiler.world.objects}
+    versions = {key.text: table.version for key, table in members.items() if table is not None}
+    return (compiler.world.state_hash, tables, versions, set(compiler.refused), set(compiler.failures))
+
+
+def from_scratch(objects: Iterable[Object]) -> Compiler:
+    world = World()
+    world.apply((found.key, found) for found in objects)
+    return Compiler(world)
+
+
+@pytest.mark.promise("P-4")
+@pytest.mark.shows("W8")
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), other=st.integers(0, 2**32))
+def test_any_history_ends_where_a_fresh_list_does(seed: int, other: int) -> None:
+    rng = random.Random(seed ^ other)
+    wanted = [*objects_of(seed), *(each for each in EXTRAS if rng.random() < 0.7)]
+    final = {found.key: found for found in wanted}
+    compiler = Compiler(World())
+    for batch in history(rng, final, [*objects_of(other), *EXTRAS]):
+        compiler.apply(batch)
+    shuffled = list(final.values())
+    rng.shuffle(shuffled)
+    assert state(compiler) == state(from_scratch(shuffled))
+    assert compiler.world.state_hash == compiler.world.hash_from_scratch()
+
+
+@pytest.mark.promise("P-4")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), other=st.integers(0, 2**32))
+def test_a_workload_that_is_not_named_as_changed_has_not_changed(seed: int, other: int) -> None:
+    rng = random.Random(seed ^ other)
+    compiler = Compiler(World())
+    final = {found.key: found for found in [*objects_of(seed), *EXTRAS]}
+    for batch in history(rng, final, objects_of(other)):
+        before = {name: table.version for name, table in compiler.tables.items()}
+        changed = compiler.apply(batch)
+        after = {name: table.version for name, table in compiler.tables.items()}
+        really = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        assert really <= changed
