@@ -8,6 +8,7 @@ pub mod condition;
 mod connection;
 mod decide;
 mod decision;
+pub mod detect;
 pub mod gate;
 pub mod identity;
 mod near_miss;

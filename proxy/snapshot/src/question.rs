@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use engine::{
     Arrival, Connection, Facts, Moment, Peer, Reading, Table, Timestamp,
+    detect::{FirstLine, Line},
     gate::{self, Refusal},
     identity::SpiffeId,
     request::CanonicalRequest,
@@ -191,7 +192,10 @@ impl Request {
             Self::Http(http) if http.version == "2" => http2(&http.fields(), port.profile()),
             Self::Grpc(grpc) => http2(&grpc.fields(), port.profile()),
             Self::Http(http) => gate::http1(&http.head()?, port.profile()),
-            Self::Raw(text) => gate::http1(&decode_base64(text)?, port.profile()),
+            Self::Raw(text) => match decode_base64(text)? {
+                head if is_http(&head) => gate::http1(&head, port.profile()),
+                _ => return Ok(Arrived::Bytes),
+            },
         };
         Ok(match gated {
             Ok(request) => Arrived::Http(request),
@@ -199,6 +203,12 @@ impl Request {
             Err(refusal) => Arrived::Refused(refusal),
         })
     }
+}
+
+/// What the detection would make of these bytes (T1). A line that never ends is no request either.
+fn is_http(head: &[u8]) -> bool {
+    let mut line = FirstLine::default();
+    line.feed(head) == Line::Http
 }
 
 fn http2(
