@@ -40,7 +40,7 @@ class Running:
     """Log records of identity and policyd; bounded, the newest are dropped where nobody takes them."""
 
     async def all_ready(self, seconds: float) -> None:
-        """Wait until every pod is ready and every proxy knows it. Raises SourceError, naming others."""
+        """Wait until each pod is ready and each proxy knows it. SourceError names the others."""
         try:
             async with asyncio.timeout(seconds):
                 while self.kubelet.unready or not self.kubelet.replicas:
@@ -54,7 +54,10 @@ class Running:
 
     async def _is_known(self) -> bool:
         """Whether policyd has seen that all pods run, and all proxies have acknowledged what follows from it."""
-        status = await ask_socket(self.control_plane.status_socket, {"ask": "status"})
+        try:
+            status = await ask_socket(self.control_plane.status_socket, {"ask": "status"})
+        except ConnectionError:
+            return False
         pods = {f"{replica.namespace}/{replica.name}" for replica in self.kubelet.replicas.values()}
         return pods <= set(status["running"]) and pods <= {
             proxy["pod"] for proxy in status["proxies"] if proxy["current"]

@@ -81,6 +81,11 @@ class Mesh:
                 kubelet.recorded.clear()
                 await kubelet.recorded.wait()
 
+    def forget_records(self) -> None:
+        """Leave out what identity and policyd have said until now."""
+        while not self.up.records.empty():
+            self.up.records.get_nowait()
+
     async def service_record(self, event: str) -> dict[str, Any]:
         """The next log record of identity or policyd of that event."""
         async with asyncio.timeout(WAIT_SECONDS):
@@ -88,6 +93,34 @@ class Mesh:
                 record = await self.up.records.get()
                 if record.get("event") == event:
                     return record
+
+    async def ready_again(self, replica: Replica) -> None:
+        """Wait until a restarted pod is ready."""
+        await self.until_answering(replica.name)
+        await self.up.all_ready(30)
+
+    async def until_answering(self, pod: str) -> None:
+        """Wait until a pod's proxy listens again."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await http(self.address(pod, 7000), "GET", "/")) == NOTHING:
+                await asyncio.sleep(0.01)  # a listener's start has no event of its own
+
+    async def direct(self, pod: str, account: str, method: str, path: str) -> Answer:
+        """A request with a certificate of an account, made at the pod itself."""
+        context = tls(self.svid(account))
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (answer := await http(self.address(pod, 7000), method, path, context=context)) == NOTHING:
+                await asyncio.sleep(0.01)  # it listens before it has its certificate
+        return answer
+
+    async def pods_are(self, names: set[str]) -> None:
+        """Wait until exactly these pods are there and ready."""
+        kubelet = self.up.kubelet
+        async with asyncio.timeout(30):
+            while {replica.name for replica in kubelet.replicas.values()} != names or kubelet.unready:
+                kubelet.changed.clear()
+                await kubelet.changed.wait()
+        await self.up.all_ready(30)
 
     def svid(
         self, account: str, uid: str | None = None, age: timedelta = timedelta(0), root: Path | None = None
