@@ -47,5 +47,5 @@ def meet(accesses: Iterable[Access]) -> Access:
 
 
 def is_wider(access: Access, bound: Access) -> bool:
-    """Whether an access grants anybody what the bound doesn't; `audit` grants what `all-unauthenticated` does."""
+    """Whether an access grants somebody what the bound doesn't; `audit` counts as `all-unauthenticated`."""
     return access is not Access.DENY and meet([access, bound]) not in {access, Access.AUDIT}

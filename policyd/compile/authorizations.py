@@ -1,4 +1,4 @@
-"""What one policy means, apart from any workload: its action, whom it names, its conditions (semantics A, I, U2)."""
+"""What one policy means apart from any workload: its action, whom it names, when (semantics A, I, U2)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _LEVELS = {
 class Authorization:
     """A policy's meaning.
 
-    `action` is what was written; `effect` is REFUSE where a Deny or Require can't be read. `field` is the place in the
-    object that decides. None in `identities` or `networks`: not asked.
+    `action` is what was written; `effect` is REFUSE where a Deny or Require can't be read. `field` is the
+    place in the object that decides. None in `identities` or `networks`: not asked.
     """
 
     key: ObjectKey
@@ -170,7 +170,7 @@ def _level(found: Resource[object] | Unreadable) -> Level:
 
 
 def millis(instant: datetime) -> int:
-    """Return milliseconds since the Unix epoch, rounded down; at least 1, because 0 stands for `never` in a table."""
+    """Return milliseconds since the Unix epoch, rounded down; at least 1: 0 is `never` in a table."""
     return max(1, (instant - _EPOCH) // _MILLISECOND)
 
 

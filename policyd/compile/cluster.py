@@ -86,7 +86,7 @@ class _Items:
 
 
 def _refuse(kind: str, index: int | None, name: str | None, audit: bool) -> Rule:
-    """The row of an item that can't be read, by its name or its place (semantics D2, U4)."""
+    """Return the row of an item that can't be read, by its name or its place (semantics D2, U4)."""
     place = kind if index is None else f"{kind}[{index}]"
     called = f"{kind}/{name}" if name else place
     return Rule(

@@ -38,7 +38,7 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A shape's table, and the bytes of its own part: a change of the cluster's part alone encodes nothing again."""
+    """A shape's table, and the bytes of its own part, which a change of the cluster leaves as they are."""
 
     compiled: Compiled
     part: bytes
@@ -86,7 +86,7 @@ class Compiler:
         return self._table_of(shapes[0].key) if shapes else None
 
     def table_of_member(self, key: ObjectKey) -> CompiledTable | None:
-        """Return the table of a pod or ExternalWorkload; a pod's may be another than its workload's template's."""
+        """Return the table of a pod or ExternalWorkload; a pod's may differ from its template's."""
         member = self.world.workloads.member(key)
         if member is None or member.shape is None or self.world.workloads.workload_of(key) in self.refused:
             return None
@@ -136,7 +136,7 @@ class Compiler:
             self._reassemble()
 
     def _update_cluster(self, facts: set[Fact]) -> bool:
-        """Take over MeshDefaults; add to the facts what workloads' parts are made from. Whether the bytes differ."""
+        """Take over MeshDefaults, add what it touches to the facts; return whether the bytes differ."""
         defaults, context = self._defaults(), self._context
         mesh, rules = mesh_of(defaults, self.trust_domain), cluster_rules_of(defaults)
         facts |= {MESH} if mesh != context.mesh else set()
@@ -174,11 +174,12 @@ class Compiler:
 def parse_origin(text: str) -> tuple[ObjectKey, str]:
     """Read what `ObjectKey.at` writes. Raises ValueError."""
     place, _, field = text.partition(":")
-    group, kind, *names = place.split("/")
-    if not 1 <= len(names) <= 2:
+    parts = place.split("/")
+    if not 3 <= len(parts) <= 4:
         raise ValueError(f"{text!r} is no origin: expected group/kind/namespace/name:field.path")
-    namespace = names[0] if len(names) == 2 else ""
-    return ObjectKey("" if group == "core" else group, kind, namespace, names[-1]), field
+    group, kind, name = parts[0], parts[1], parts[-1]
+    namespace = parts[2] if len(parts) == 4 else ""
+    return ObjectKey("" if group == "core" else group, kind, namespace, name), field
 
 
 def _is_external(key: ObjectKey | str) -> bool:

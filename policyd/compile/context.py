@@ -21,7 +21,7 @@ CLUSTER_RULES = Fact("cluster rules")
 
 @dataclass(slots=True)
 class Context:
-    """The mesh as it is now, and what was made before. Changed by its owner only, who then forgets the facts."""
+    """The mesh as it is now, and what was made before. Its owner alone changes it, and forgets the facts."""
 
     memo: Memo
     mesh: Mesh
@@ -48,6 +48,6 @@ class Context:
         return Meaning(None) if found is None else meaning_of(found, view, self.mesh_for(view))
 
     def authorizations(self, view: View, target: ObjectKey) -> list[Authorization]:
-        """Return what the policies about an object mean, the oldest first, without those that grant nothing."""
+        """Return what the policies about an object mean, the oldest first; none for what grants nothing."""
         found = (self.meaning(view, key).authorization for key in view.policies(target))
         return sorted((each for each in found if each is not None), key=lambda each: each.age)

@@ -1,4 +1,4 @@
-"""Which ExternalWorkloads may have a table: those whose declared identity is theirs to declare (semantics W6)."""
+"""Which ExternalWorkloads may have a table: those that declare an identity of their own (semantics W6)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FIELD = "spec.meshTLS.identity"
 def refused_externals(world: World, defaults: MeshDefaults, trust_domain: str) -> dict[WorkloadName, Finding]:
     """Return the ExternalWorkloads without a table, and why.
 
-    Of several that declare one identity none has a table: whose it is can't be told. One that may not declare it
-    takes nothing from one that may.
+    Of several that declare one identity none has a table: whose it is can't be told. One that may not declare
+    it takes nothing from one that may.
     """
     refused: dict[WorkloadName, Finding] = {}
     declared: dict[str, list[Object]] = defaultdict(list)

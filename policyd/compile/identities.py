@@ -1,4 +1,4 @@
-"""Identity forms of a table (semantics I1–I5). Resources hold them validated, Linkerd's DNS names already read."""
+"""Identity forms of a table (semantics I1–I5). Resources hold them validated and in one spelling."""
 
 from __future__ import annotations
 

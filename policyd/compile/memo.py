@@ -23,7 +23,7 @@ class _Entry:
 
 
 class Memo:
-    """Values by key. What a value is made from is what its maker asked its view for, other values' facts included."""
+    """Values by key, each with the facts that its maker asked its view for, other values' included."""
 
     def __init__(self, world: World) -> None:
         self._world = world

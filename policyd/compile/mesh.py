@@ -31,14 +31,14 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class ClusterRules:
-    """What workloads' parts must know of the cluster's rules: how many have a `when`, whether one reads paths."""
+    """What workloads must know of the cluster's rules: how many have a `when`, whether one reads paths."""
 
     conditional: int = 0
     reads_path: bool = False
 
 
 def defaults_of(found: Resource[object] | Unreadable | None) -> MeshDefaults:
-    """Return the fields of MeshDefaults; where none of it can be read, one unreadable `deny` (semantics U4)."""
+    """Return what MeshDefaults says; where nothing can be read, one unreadable `deny` (semantics U4)."""
     if found is None:
         return MeshDefaults()
     if isinstance(found, Resource) and isinstance(found.spec, MeshDefaults):
@@ -69,7 +69,8 @@ def cluster_rules_of(defaults: MeshDefaults) -> ClusterRules:
 def default_access(mesh: Mesh, annotations: list[str]) -> Access:
     """Return the effective default of a port without a Server (semantics W4).
 
-    `annotations` are the values found on the pod and its namespace in either spelling; an unknown one is `deny`.
+    `annotations` are the values found on the pod and its namespace in either spelling; an unknown one is
+    `deny`.
     """
     given = [parse_access(value) or Access.DENY for value in annotations]
     return meet([*(given or [mesh.default_access]), mesh.max_default])

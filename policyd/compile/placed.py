@@ -45,7 +45,7 @@ class PortRows:
 
 @dataclass(slots=True)
 class Bound:
-    """Counts the enforced policies with a `when` on one port (semantics V8), in the order they are admitted."""
+    """Counts the enforced policies with a `when` on one port, in the order of admission (semantics V8)."""
 
     count: int
     beyond: list[ObjectKey] = field(default_factory=list)

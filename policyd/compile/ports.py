@@ -1,4 +1,4 @@
-"""Which Server owns which port of a workload, and what every port is by itself (semantics W2–W4, T3, T6, U3)."""
+"""Who owns which port of a workload, and what each port is by itself (semantics W2–W4, T3, T6, U3)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Conflict:
 class Plan:
     """A workload's ports before any policy.
 
-    `homeless` are the unreadable Servers that refuse on every port without an owner (U3); `opaque` the ports without
-    an owner on which nothing is read; `doubts` what can't be read of the annotations.
+    `homeless` are the unreadable Servers that refuse on every port without an owner (U3); `opaque` the ports
+    without an owner on which nothing is read; `doubts` what can't be read of the annotations.
     """
 
     owners: dict[int, Object] = field(default_factory=dict)
@@ -82,7 +82,7 @@ def cluster_conditions(mesh: Mesh, protocol: Protocol, number: int) -> ClusterCo
 
 
 def _opaque(shape: Shape, of_namespace: Mapping[str, str], mesh: Mesh, doubts: list[str]) -> frozenset[int]:
-    """A pod's annotation replaces its namespace's, that replaces MeshDefaults' list (decision record 3)."""
+    """Return the pod's annotation, else its namespace's, else MeshDefaults' list (decision record 3)."""
     for source in (shape.annotation_map, of_namespace):
         written = [source[name] for name in OPAQUE_PORTS if name in source]
         if written:

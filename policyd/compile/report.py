@@ -12,7 +12,7 @@ from policyd.model.finding import Finding
 
 
 def report(compiler: Compiler, now: datetime) -> tuple[Finding, ...]:
-    """Return what is wrong with the compiler's world at an instant, in the order of severity, file and line."""
+    """Return what is wrong with the compiler's world at an instant, by severity, file and line."""
     found = dict.fromkeys(_all(compiler, now))
     return tuple(sorted(found, key=_place))
 

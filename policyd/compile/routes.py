@@ -38,7 +38,7 @@ _HTTP_PROTOCOLS = frozenset({Protocol.UNKNOWN, Protocol.HTTP1, Protocol.HTTP2})
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A route on a Server. `readable`: False refuses who selects it; `matches_readable`: False refuses all HTTP.
+    """A route on a Server. Not `readable` refuses who selects it; not `matches_readable` all HTTP.
 
     `refusal` is its row in either case.
     """
@@ -70,7 +70,7 @@ def attach(routes: Iterable[Object], protocol: Protocol) -> list[Attached]:
 
 
 def route_row(route: Object) -> Route:
-    """Return the row of a route. Where one match can't be read, none of them counts (decision record 2, U5)."""
+    """Return the row of a route. Where one match can't be read, none counts (decision record 2, U5)."""
     spec = _spec(route)
     kind = RouteKind.GRPC if route.key.kind == "GRPCRoute" else RouteKind.HTTP
     rules = spec.rules if spec is not None and not spec.match_unreadable else ()
@@ -84,7 +84,7 @@ def route_row(route: Object) -> Route:
 
 
 def hangs_on_unread_ports_only(protocols: Iterable[Protocol]) -> bool:
-    """Whether the Servers a route names, by their protocols, are `opaque` and `TLS` ones only (semantics T3)."""
+    """Whether the Servers that a route names speak, by protocol, `opaque` and `TLS` only (semantics T3)."""
     found = set(protocols)
     return bool(found) and found <= UNREAD
 

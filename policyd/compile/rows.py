@@ -1,8 +1,8 @@
 """The rows of a rule table: `proto/policyd/v1/snapshot.proto`, field by field.
 
-Rows travel to the Rust side as JSON (`encode`), which sorts the lists whose order has no meaning, remaps the indices,
-checks everything and writes the bytes. What this side answers for is the meaning and the order of `rules`, `routes`,
-`RouteRule`s and matches.
+Rows travel to the Rust side as JSON (`encode`), which sorts the lists whose order has no meaning, remaps the
+indices, checks everything and writes the bytes. What this side answers for is the meaning and the order of
+`rules`, `routes`, `RouteRule`s and matches.
 """
 
 from __future__ import annotations

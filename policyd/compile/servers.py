@@ -1,4 +1,4 @@
-"""What concerns a port: the rows of its Server, its routes and its namespace (semantics A4, A5, R1, T3, U, V8)."""
+"""What concerns a port: rows of its Server, its routes, its namespace (semantics A4, A5, R1, T3, U, V8)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _reads_paths(context: Context, view: View, rows: PortRows) -> bool:
 
 
 def _unread(context: Context, view: View, server: Object) -> PortRows:
-    """A port on which nothing is read: what would have to be read is unreadable (semantics T3)."""
+    """Return the rows of a port on which nothing is read: what needs reading is unreadable (semantics T3)."""
     placed = [
         Placed(each) for each in _passing(context.authorizations(view, namespace_key(server.key.namespace)))
     ]
@@ -103,7 +103,7 @@ def _unread(context: Context, view: View, server: Object) -> PortRows:
 
 
 def _read(context: Context, view: View, server: Object, path_mode_contradicts: bool = False) -> PortRows:
-    """A port on which HTTP is read."""
+    """Return the rows of a port on which HTTP is read."""
     spec = None if path_mode_contradicts else spec_of(server)
     protocol = Protocol.UNKNOWN if spec is None else protocol_of(server)
     routes = [] if spec is None else attach(view.routes(server.key), protocol)
@@ -125,7 +125,7 @@ def _read(context: Context, view: View, server: Object, path_mode_contradicts: b
 
 
 def _cluster_count(context: Context, view: View, policies: Iterable[Authorization]) -> int:
-    """How many of the cluster's rules count first; not asked where no other policy could be beyond the bound."""
+    """Return how many of the cluster's rules count first; not asked where nothing else could be beyond."""
     if any(policy.conditions and not policy.audit for policy in policies):
         return context.cluster_rules_for(view).conditional
     return 0
@@ -137,7 +137,7 @@ def _on_route(route: Attached, authorization: Authorization) -> Placed:
 
 
 def _unreadable_parts(server: Object, routes: Iterable[Attached], readable: bool) -> Iterator[Placed]:
-    """The `refuse` rows of the Server and the routes themselves (semantics U3, U5)."""
+    """Yield the `refuse` rows of the Server and of the routes themselves (semantics U3, U5)."""
     if not readable:
         yield Placed(refusal(server, Level.SERVER))
     for route in routes:
@@ -148,7 +148,7 @@ def _unreadable_parts(server: Object, routes: Iterable[Attached], readable: bool
 
 
 def _needs_reading(view: View, authorization: Authorization, server: Object) -> Finding:
-    """What is wrong with a policy that would have to read what arrives at an `opaque` or `TLS` Server."""
+    """Tell of a policy that would have to read what arrives at an `opaque` or `TLS` Server."""
     found = view.object(authorization.key)
     speaks = protocol_of(server).name
     effect = "grants nothing" if authorization.action is Effect.ALLOW else "refuses everything"
@@ -167,7 +167,7 @@ def _bound_findings(view: View, server: Object, bound: Bound) -> Iterator[Findin
             found or server, "TooManyConditions", "spec.when", message, "merge policies or remove some"
         )
     if WARN_CONDITIONAL <= bound.count <= MOST_CONDITIONAL:
-        message = f"{bound.count} enforced policies with a `when` concern it; from {MOST_CONDITIONAL} on they can't be read"
+        message = f"{bound.count} enforced policies with a `when`; beyond {MOST_CONDITIONAL} unreadable"
         yield about(server, "ManyConditions", "spec", message, "merge policies", "warning")
 
 
@@ -176,6 +176,6 @@ def _path_mode_finding(server: Object) -> Finding:
         server,
         "PathModeContradicts",
         "spec.pathMode",
-        "with pathMode opaque no path is read, but a route or a policy here reads paths; everything is refused",
+        "pathMode opaque reads no path, but a route or a policy here does; everything is refused",
         "use pathMode strict or merge, or remove the routes and path conditions",
     )

@@ -31,12 +31,12 @@ class CompiledTable:
 
 
 def encode_cluster(rows: ClusterPart) -> EncodedCluster:
-    """Raises SnapshotError where the engine refuses the rows."""
+    """Return the bytes of the rows. Raises SnapshotError where the engine refuses them."""
     return EncodedCluster(rows, engine.encode_cluster(encode(rows)))
 
 
 def encode_workload(rows: WorkloadPart) -> bytes:
-    """Raises SnapshotError where the engine refuses the rows."""
+    """Return the bytes of the rows. Raises SnapshotError where the engine refuses them."""
     return engine.encode_workload(encode(rows))
 
 

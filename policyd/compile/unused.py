@@ -1,4 +1,4 @@
-"""What was written and has no effect: targets that aren't there, selectors that select nothing, idle routes."""
+"""What has no effect: targets that aren't there, selectors that select nothing, idle routes."""
 
 from __future__ import annotations
 

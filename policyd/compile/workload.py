@@ -78,8 +78,8 @@ def compile_workload(context: Context, view: View, shape: Shape) -> Compiled:
 def _unowned(context: Context, view: View, shape: Shape, plan: Plan) -> tuple[list[_Draft], _Draft]:
     """Return the ports without an owner that are listed, and all others as one.
 
-    They differ only in whether they are opaque and what the cluster's conditions mean on them; the largest of these
-    classes is not listed.
+    They differ only in whether they are opaque and what the cluster's conditions mean on them; the largest of
+    these classes is not listed.
     """
     mesh = context.mesh_for(view)
     free = plan.opaque - plan.owners.keys()

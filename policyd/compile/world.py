@@ -19,8 +19,8 @@ from policyd.sources.files import load
 class LoadedWorld:
     """A world read once from files.
 
-    `unreadable` are files that are no YAML (semantics U6: at a cold start an error); `findings` what else is wrong with
-    the files themselves. What is wrong with an object, `compile.report` says.
+    `unreadable` are files that are no YAML (semantics U6: at a cold start an error); `findings` what else is
+    wrong with the files themselves. What is wrong with an object, `compile.report` says.
     """
 
     world: World

@@ -1,7 +1,7 @@
 """Facts: what compiled things are made from, so that a change recompiles what it touches and nothing else.
 
-Whoever compiles asks the world through a `View`, which notes each fact it gave. A change touches facts; what was made
-from a touched fact is made again.
+Whoever compiles asks the world through a `View`, which notes each fact it gave. A change touches facts; what
+was made from a touched fact is made again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Fact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """What a batch touched: facts, keys of shapes that came or went, workloads that have other members now."""
+    """What a batch touched: facts, keys of shapes that came or went, workloads with other members now."""
 
     facts: frozenset[Fact]
     shapes_added: frozenset[str]

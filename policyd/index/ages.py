@@ -10,8 +10,8 @@ from policyd.resources.base import Resource, Unreadable
 class Age(NamedTuple):
     """Compares older first: by creation, then namespace and name.
 
-    Objects without a creation time come after all that have one. `type` is `kind.group` in lower case; it decides
-    between objects of one age and name (decision record 2).
+    Objects without a creation time come after all that have one. `type` is `kind.group` in lower case; it
+    decides between objects of one age and name (decision record 2).
     """
 
     undated: bool

@@ -77,7 +77,7 @@ class Attachments:
             _discard(self._server_authorizations, key.namespace, key)
 
     def facts_of(self, found: Object) -> Iterable[Fact]:
-        """What a change of this object changes elsewhere."""
+        """Yield what a change of this object changes elsewhere."""
         key = found.key
         if key.kind in ROUTE_KINDS:
             yield from (Fact("routes", server) for server in parents_of(found))

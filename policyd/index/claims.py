@@ -22,7 +22,7 @@ class Claim:
         return self.external is shape.external and self.selector.matches(shape.label_map)
 
     def ports_of(self, shape: Shape) -> frozenset[int]:
-        """Return the numbers claimed of a workload that the selector selects; none where no port has that name."""
+        """Return the numbers claimed of a workload that it selects; none where no port has that name."""
         if isinstance(self.port, int):
             return frozenset({self.port})
         return frozenset(port.number for port in shape.ports if port.name == self.port)

@@ -1,7 +1,7 @@
 """A hash over a set of objects that can be kept up to date: the sum of their digests modulo 2^256.
 
-Adding and subtracting make it independent of order. Finding two sets with one sum is a generalised birthday problem
-over SHA-256 outputs; the hash guards against bugs and drift, no signature rests on it.
+Adding and subtracting make it independent of order. Finding two sets with one sum is a generalised birthday
+problem over SHA-256 outputs; the hash guards against bugs and drift, no signature rests on it.
 """
 
 from __future__ import annotations

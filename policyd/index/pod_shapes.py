@@ -26,7 +26,7 @@ def shape_of_pod(
 
 
 def shape_of_external(meta: Meta, spec: ExternalWorkloadSpec) -> Shape:
-    """Return the shape of an ExternalWorkload; its service account is that of the identity it declares, or none."""
+    """Return the shape of an ExternalWorkload; its service account is that of its identity, or none."""
     account = account_of(spec.mesh_tls.identity)
     ports = {ContainerPort(port.port, port.name or "") for port in spec.ports if port.protocol == "TCP"}
     return Shape(

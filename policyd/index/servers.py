@@ -12,7 +12,7 @@ _Label = tuple[str, str]
 
 
 class ServerIndex:
-    """Asked for a workload, looks at the Servers that select one of its labels, and at those that select by none."""
+    """Finds a workload's Servers among those that select one of its labels, and those that select by none."""
 
     def __init__(self) -> None:
         self.by_key: dict[ObjectKey, Object] = {}
@@ -36,5 +36,5 @@ class ServerIndex:
 
 
 def _label_of(claim: Claim | None) -> _Label | None:
-    """Return a label that a workload must have for the Server to select it; None where there is no such label."""
+    """Return a label that a workload must have to be selected; None where there is no such label."""
     return None if claim is None else min(claim.selector.match_labels.items(), default=None)

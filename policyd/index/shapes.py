@@ -24,7 +24,7 @@ class ContainerPort(NamedTuple):
 
 
 class DeclaredProbe(NamedTuple):
-    """A probe of the pod spec that reaches the pod over the network (semantics T6). `headers` in lower case."""
+    """A probe that reaches the pod over the network (semantics T6). `headers` are in lower case."""
 
     port: int
     kind: Literal["http", "tcp", "grpc"]

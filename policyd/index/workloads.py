@@ -38,8 +38,8 @@ _GROUPS = {kind: group for group, kind in OWNERS}
 class Member:
     """A pod, an owner of pods or an ExternalWorkload.
 
-    `shape` is None for owners that somebody else controls (a Deployment's old ReplicaSets are many, and no pod has
-    their shape that hasn't it by itself). `owner` is who controls it, None: nobody.
+    `shape` is None for owners that somebody else controls (a Deployment's old ReplicaSets are many, and no
+    pod has their shape that hasn't it by itself). `owner` is who controls it, None: nobody.
     """
 
     key: ObjectKey

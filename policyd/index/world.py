@@ -1,7 +1,7 @@
 """Every object as it is now, and the indices that a compiler needs.
 
-The same objects give the same world whatever the history (promise P-4): nothing here remembers an order of events, and
-`state_hash` is a sum of the objects' own digests.
+The same objects give the same world whatever the history (promise P-4): nothing here remembers an order of
+events, and `state_hash` is a sum of the objects' own digests.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class World:
         return Affected(frozenset(facts), after - before, before - after, frozenset(workloads))
 
     def _replace(self, key: ObjectKey, new: Object | None) -> list[Object]:
-        """Put the new object in the old one's place; return those of the two that somebody must look at again."""
+        """Put the new object in the old one's place; return those of the two that must be looked at again."""
         old = self.objects.get(key)
         if old is None and new is None:
             return []

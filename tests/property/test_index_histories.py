@@ -12,7 +12,63 @@ from policyd.index.world import Change, Object, World
 from policyd.model.names import ObjectKey
 from policyd.resources.base import Document
 from policyd.resources.read import read
+from policyd.sources.yaml_documents import parse
 from tests.reference.generate import world as generate_world
+
+MANIFESTS = """
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata:
+  name: w-1
+  namespace: n
+  ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: w, uid: d, controller: true}]
+spec: {template: {metadata: {labels: {app: w}}, spec: {containers: [{name: a}]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: w-1-a
+  namespace: n
+  uid: u
+  labels: {app: w}
+  ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: w-1, uid: r, controller: true}]
+spec: {containers: [{name: a, ports: [{name: http, containerPort: 8080}]}]}
+---
+apiVersion: workload.linkerd.io/v1beta1
+kind: ExternalWorkload
+metadata: {name: x, namespace: n}
+spec: {meshTLS: {identity: spiffe://cluster.local/ns/n/sa/x, serverName: x}}
+---
+apiVersion: workload.linkerd.io/v1beta1
+kind: ExternalWorkload
+metadata: {name: y, namespace: n}
+spec: {meshTLS: {identity: spiffe://cluster.local/ns/n/sa/x, serverName: x}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: n, annotations: {policyd.dev/opaque-ports: "9090"}}
+---
+apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {name: old, namespace: n, labels: {tier: front}}
+spec: {podSelector: {}, port: 7001}
+---
+apiVersion: policy.linkerd.io/v1beta1
+kind: ServerAuthorization
+metadata: {name: old, namespace: n}
+spec: {server: {selector: {matchLabels: {tier: front}}}, client: {unauthenticated: true}}
+---
+apiVersion: policyd.dev/v1alpha1
+kind: Server
+metadata: {name: unread, namespace: n}
+spec: {podSelector: {}, port: 7002, pathMode: opaque}
+---
+apiVersion: policyd.dev/v1alpha1
+kind: MeshDefaults
+metadata: {name: default}
+spec: {deny: [{name: a, networks: [{cidr: 192.0.2.0/24}], when: [{path: {prefix: /a}}]}]}
+"""
+"""Objects that depend on each other in ways that random worlds seldom have."""
 
 Batches = list[list[Change]]
 
@@ -23,41 +79,13 @@ def objects_of(seed: int) -> list[Object]:
     return [each for each in found if each is not None]
 
 
-def extras() -> list[Object]:
-    """Objects that depend on each other in ways that random worlds seldom have."""
-    meta = {"namespace": "n"}
-    owner = [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "w", "uid": "d", "controller": True}]
-    by_set = [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "w-1", "uid": "r", "controller": True}]
-    spec = {"containers": [{"name": "a", "ports": [{"name": "http", "containerPort": 8080}]}]}
-    template = {"metadata": {"labels": {"app": "w"}}, "spec": spec}
-    external = {"meshTLS": {"identity": "spiffe://cluster.local/ns/n/sa/x", "serverName": "x"}}
-    documents: list[dict[str, object]] = [
-        {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {**meta, "name": "w-1", "ownerReferences": owner},
-         "spec": {"template": template}},
-        {"apiVersion": "v1", "kind": "Pod", "spec": spec,
-         "metadata": {**meta, "name": "w-1-a", "uid": "u", "labels": {"app": "w"}, "ownerReferences": by_set}},
-        *({"apiVersion": "workload.linkerd.io/v1beta1", "kind": "ExternalWorkload", "metadata": {**meta, "name": name},
-           "spec": external} for name in ("x", "y")),
-        {"apiVersion": "v1", "kind": "Namespace",
-         "metadata": {"name": "n", "annotations": {"policyd.dev/opaque-ports": "9090"}}},
-        {"apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server", "spec": {"podSelector": {}, "port": 7001},
-         "metadata": {**meta, "name": "old", "labels": {"tier": "front"}}},
-        {"apiVersion": "policy.linkerd.io/v1beta1", "kind": "ServerAuthorization", "metadata": {**meta, "name": "old"},
-         "spec": {"server": {"selector": {"matchLabels": {"tier": "front"}}}, "client": {"unauthenticated": True}}},
-        {"apiVersion": "policyd.dev/v1alpha1", "kind": "Server", "metadata": {**meta, "name": "unread"},
-         "spec": {"podSelector": {}, "port": 7002, "pathMode": "opaque"}},
-        {"apiVersion": "policyd.dev/v1alpha1", "kind": "MeshDefaults", "metadata": {"name": "default"}, "spec": {
-            "deny": [{"name": "a", "networks": [{"cidr": "192.0.2.0/24"}], "when": [{"path": {"prefix": "/a"}}]}]}},
-    ]  # fmt: skip
-    found = (read(Document(document)) for document in documents)
-    return [each for each in found if each is not None]
-
-
-EXTRAS = extras()
+EXTRAS = [
+    found for found in map(read, parse(MANIFESTS.encode(), "extras.yaml").documents) if found is not None
+]
 
 
 def history(rng: random.Random, final: dict[ObjectKey, Object], others: Iterable[Object]) -> Batches:
-    """Batches that end in `final`: every object comes at some time, some of them after going, or as another before."""
+    """Batches that end in `final`: some objects come twice, or as another before, or go again."""
     steps: list[Change] = []
     pending = {key: [(key, found)] for key, found in final.items()}
     for other in others:

@@ -197,7 +197,8 @@ def test_pc_06_rules_stand_in_the_order_of_attribution_whatever_the_order_of_eve
 
 @pytest.mark.shows("V1")
 def test_conditions_are_pooled_sorted_and_shared() -> None:
-    when = ", when: [{header: {name: X-Env, in: [b, a]}}, {query: {name: k, exists: false}}, {path: {prefix: /a/}}]"
+    header, query = "{header: {name: X-Env, in: [b, a]}}", "{query: {name: k, exists: false}}"
+    when = f", when: [{header}, {query}, {{path: {{prefix: /a/}}}}]"
     found = compiled(DEPLOYMENT, SERVER, policy("p", when), policy("q", when))
     first, second = rules(found, 8080)
     assert first.conditions == second.conditions == (0, 1, 2)

@@ -23,7 +23,8 @@ spec:
     metadata: {labels: {app: web}}
     spec:
       serviceAccountName: web
-      containers: [{name: web, ports: [{name: http, containerPort: 8080}, {name: admin, containerPort: 9090}]}]
+      containers:
+      - {name: web, ports: [{name: http, containerPort: 8080}, {name: admin, containerPort: 9090}]}
 """
 SERVER = """
 apiVersion: policyd.dev/v1alpha1
