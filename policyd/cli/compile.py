@@ -28,13 +28,15 @@ def command(workload: str, files: tuple[Path, ...], namespace: str, output: Form
     Examples:
       policyctl compile deployment/books/authors -f policies/books
       policyctl compile deploy/authors -n books -f policies/books -o json
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
     source = Source(files, namespace)
     manifests = source.read()
     place = source.place(manifests, workload)
     table = manifests.table_of(place)
     if table is None:
-        raise Failure(f"{place.workload.text} has no table: its identity can't be accepted; see `policyctl check`")
+        raise Failure(
+            f"{place.workload.text} has no table: its identity can't be accepted; see `policyctl check`"
+        )
     if output == "table":
         _print(place.workload.text, table, manifests)
     else:
@@ -83,7 +85,9 @@ def _print(workload: str, table: CompiledTable, manifests: Manifests) -> None:
     for port in ports_of(table):
         owner = short_name(port.server) if port.server else "no Server"
         out.print()
-        out.print(f"port {port.name}  {port.protocol.lower()}  {owner}  default {ACCESS[port.access]}", style="bold")
+        out.print(
+            f"port {port.name}  {port.protocol.lower()}  {owner}  default {ACCESS[port.access]}", style="bold"
+        )
         for probe in port.probes:
             out.print(f"  probe {probe}", markup=False)
         for route in port.routes:

@@ -18,7 +18,7 @@ def command(shell: str) -> None:
     Examples:
       source <(policyctl completion bash)
       policyctl completion fish > ~/.config/fish/completions/policyctl.fish
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
     found = get_completion_class(shell)
     if found is None:
         raise Failure(f"no completion for {shell}")

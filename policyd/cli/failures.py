@@ -8,7 +8,7 @@ from typing import IO, Any
 import click
 
 from policyd.cli.exit_codes import ExitCode
-from policyd.errors import EngineError, PolicydError, ResourceError, SourceError
+from policyd.errors import EngineError, PolicydError
 
 
 class Failure(click.ClickException):
@@ -16,31 +16,31 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"policyctl: {self.message}", file=file or sys.stderr)
+
+
+_SYSTEM_ERRORS = (
+    (PermissionError, ExitCode.FORBIDDEN),
+    (FileNotFoundError, ExitCode.NOT_FOUND),
+    (ConnectionError, ExitCode.UNREACHABLE),
+    (TimeoutError, ExitCode.UNREACHABLE),
+    (OSError, ExitCode.USAGE),
+)
 
 
 def failure_of(error: Exception) -> Failure | None:
     """Return what an exception means to the caller; None for what should never have happened."""
     if isinstance(error, Failure):
         return error
-    if isinstance(error, SourceError | ResourceError):
-        return Failure(str(error))
     if isinstance(error, EngineError):
         return Failure(f"the engine refused: {error}")
     if isinstance(error, PolicydError):
         return Failure(str(error))
-    if isinstance(error, PermissionError):
-        return Failure(_about(error), ExitCode.FORBIDDEN)
-    if isinstance(error, FileNotFoundError):
-        return Failure(_about(error), ExitCode.NOT_FOUND)
-    if isinstance(error, ConnectionError | TimeoutError):
-        return Failure(_about(error), ExitCode.UNREACHABLE)
-    if isinstance(error, OSError):
-        return Failure(_about(error))
-    return None
+    found = next((code for kind, code in _SYSTEM_ERRORS if isinstance(error, kind)), None)
+    return Failure(_about(error), found) if found is not None and isinstance(error, OSError) else None
 
 
 def _about(error: OSError) -> str:

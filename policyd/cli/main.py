@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from policyd.cli.exit_codes import ExitCode
-from policyd.cli.failures import failure_of
+from policyd.cli.failures import Failure, failure_of
 
 COMMANDS = {
     "check": "Say what is wrong with manifests.",
@@ -24,7 +24,7 @@ COMMANDS = {
     "test": "Run PolicyTest files.",
     "up": "Run a folder's workloads with their proxies on loopback.",
 }
-"""Each is a module beside this one with a `command`; help texts stand here so that `--help` imports none of them."""
+"""Each is a module beside this one with a `command`; help texts are here so that `--help` imports none."""
 
 
 class LazyGroup(click.Group):
@@ -65,7 +65,9 @@ def _module_of(name: str) -> str | None:
     return module if importlib.util.find_spec(module) else None
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="policyd", prog_name="policyctl", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context
@@ -76,8 +78,8 @@ def policyctl(ctx: click.Context, debug: bool) -> None:
     Examples:
       policyctl check -f policies/books
       policyctl test policies/
-      policyctl explain -f policies/books --to deploy/authors:http -n books --from serviceAccount:books/webapp --path /
-    """  # noqa: D301  # \b is click's mark for a paragraph that keeps its lines
+      policyctl explain -f policies/books --to deployment/books/authors:http --from deployment/books/webapp
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are  # \b is click's mark for a paragraph that keeps its lines
     ctx.obj = debug
 
 
@@ -88,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run `policyctl` and return its exit code; nothing but a broken pipe or --debug lets an exception through."""
+    """Run `policyctl` and return its exit code; only --debug lets an exception through."""
     debug = "--debug" in arguments
     try:
         code: Any = policyctl.main(args=arguments, prog_name="policyctl", standalone_mode=False)
@@ -102,7 +104,7 @@ def run(arguments: list[str]) -> int:
         return ExitCode.DONE
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return error.code if isinstance(error, Failure) else error.exit_code
     except Exception as error:
         if debug:
             raise
@@ -116,7 +118,7 @@ def _unexpected(error: Exception) -> int:
         click.echo(f"policyctl: {type(error).__name__}: {error} (a bug; --debug shows where)", err=True)
         return ExitCode.USAGE
     failure.show()
-    return failure.exit_code
+    return failure.code
 
 
 def _close_stdout() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import click
 
@@ -34,7 +34,7 @@ class Source:
         return Manifests.read(self.paths)
 
     def place(self, manifests: Manifests, workload: str) -> Place:
-        """Find the workload that was named. Raises ResourceError for a spelling, Failure where it isn't there."""
+        """Find the workload that was named. Raises ResourceError for its spelling, else Failure."""
         name = parse_workload(workload, self.namespace)
         place = manifests.place(name)
         if place is None:
@@ -80,10 +80,10 @@ def output_option(command: Command) -> Command:
     option = click.option(
         "-o", "--output", type=choice, default="table", show_default=True, help="How to print the answer."
     )
-    return cast(Command, option(command))
+    return option(command)
 
 
-class Instant(click.ParamType):
+class Instant(click.ParamType[datetime]):
     """An RFC 3339 instant."""
 
     name = "INSTANT"

@@ -12,7 +12,14 @@ from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Source, output_option, source_options
 from policyd.cli.output import print_data, print_table
 from policyd.compile.rows import Access, Effect, Route, Scope
-from policyd.explain.readable import DEFAULT_WORDS, ReadablePort, ReadableRule, ports_of, route_text, short_name
+from policyd.explain.readable import (
+    DEFAULT_WORDS,
+    ReadablePort,
+    ReadableRule,
+    ports_of,
+    route_text,
+    short_name,
+)
 
 
 @click.command("routes")
@@ -26,13 +33,15 @@ def command(workload: str, files: tuple[Path, ...], namespace: str, output: Form
     Examples:
       policyctl routes deployment/books/authors -f policies/books
       policyctl routes deploy/authors -n books -f policies/books -o json
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
     source = Source(files, namespace)
     manifests = source.read()
     place = source.place(manifests, workload)
     table = manifests.table_of(place)
     if table is None:
-        raise Failure(f"{place.workload.text} has no table: its identity can't be accepted; see `policyctl check`")
+        raise Failure(
+            f"{place.workload.text} has no table: its identity can't be accepted; see `policyctl check`"
+        )
     rows = [row for port in ports_of(table) for row in rows_of(port)]
     if output == "table":
         columns = ("port", "requests", "action", "who", "when", "because")

@@ -1,66 +1,71 @@
-"""`policyctl status`: which proxy enforces what, of a running `policyctl up`."""
+"""`policyctl status`: what a running `policyctl up` enforces."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.options import Format, output_option
-from policyd.cli.output import print_data, print_table
-from policyd.up.run_folder import SOCKET, base_folder
-from policyd.up.up_socket import ask_socket
-
-_SHORT = len("sha256:") + 12
+from policyd.cli.output import console, print_data, print_table
+from policyd.cli.running import ask_up
+from policyd.explain.render import printable
 
 
 @click.command("status")
 @output_option
 def command(output: Format) -> int:
-    """Show each proxy with the table it enforces and the one it should, and what is amiss.
+    """Say which proxies of the running `policyctl up` enforce which table, and what is wrong there.
+
+    Exits with 0 if every proxy enforces what it should and there are no findings, with 1 if not,
+    with 3 if none runs.
 
     \b
-    Examples:
+    Example:
       policyctl status
-      policyctl status -o json
-    """  # noqa: D301
-    answer = asyncio.run(ask_socket(base_folder() / SOCKET, {"ask": "status"}))
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
+    status = ask_up({"ask": "status"})
     if output == "table":
-        _print(answer)
+        _print(status)
     else:
-        print_data(answer, output)
-    return ExitCode.NO if _problems(answer) else ExitCode.DONE
+        print_data(status, output)
+    return ExitCode.DONE if is_well(status) else ExitCode.NO
 
 
-def _print(answer: Mapping[str, Any]) -> None:
-    columns = ("pod", "workload", "state", "enforces", "wanted", "detail")
-    print_table(columns, [_row(proxy) for proxy in answer.get("proxies", ())])
-    for problem in _problems(answer):
-        click.echo(problem)
+def is_well(status: dict[str, Any]) -> bool:
+    """Whether everything that should be enforced is."""
+    settled = all(proxy.get("wanted") == proxy.get("enforced") for proxy in status.get("proxies", ()))
+    return (
+        settled and not status.get("notConnected") and not status.get("findings") and not status.get("broken")
+    )
 
 
-def _row(proxy: Mapping[str, Any]) -> list[str]:
-    enforced, wanted = (str(proxy.get(field) or "-")[:_SHORT] for field in ("enforced", "wanted"))
-    detail = str(proxy.get("detail") or "-")
-    return [
-        str(proxy.get("pod")),
-        str(proxy.get("workload")),
-        str(proxy.get("state")),
-        enforced,
-        wanted,
-        detail,
-    ]
+def _print(status: dict[str, Any]) -> None:
+    out = console()
+    for label, key in (("folder", "folder"), ("trust domain", "trustDomain")):
+        out.print(f"{label:<14}{printable(str(status.get(key) or '-'))}", markup=False)
+    out.print()
+    rows = [_row(proxy) for proxy in status.get("proxies", ())]
+    rows += [(pod, "-", "not connected", "-", "-") for pod in status.get("notConnected", ())]
+    print_table(("pod", "workload", "state", "wanted", "enforced"), rows)
+    for finding in status.get("findings", ()):
+        out.print(printable(str(finding)), style="yellow", markup=False)
+    if status.get("broken"):
+        out.print(printable(str(status["broken"])), style="red", markup=False)
 
 
-def _problems(answer: Mapping[str, Any]) -> list[str]:
-    """Say what keeps somebody from enforcing what is written."""
-    behind = [proxy for proxy in answer.get("proxies", ()) if proxy.get("enforced") != proxy.get("wanted")]
-    return [
-        *(str(finding) for finding in answer.get("findings", ())),
-        *(f"{pod}: no proxy is connected" for pod in answer.get("notConnected", ())),
-        *(f"{proxy.get('pod')}: doesn't enforce the newest table" for proxy in behind),
-        *([f"nothing new is enforced: {answer['broken']}"] if answer.get("broken") else ()),
-    ]
+def _row(proxy: dict[str, Any]) -> tuple[str, ...]:
+    state = f"{proxy.get('state', '-')}{': ' + proxy['detail'] if proxy.get('detail') else ''}"
+    return (
+        str(proxy.get("pod", "-")),
+        str(proxy.get("workload", "-")),
+        state,
+        _short(proxy.get("wanted")),
+        _short(proxy.get("enforced")),
+    )
+
+
+def _short(version: object) -> str:
+    """Return the beginning of a version, as people compare them."""
+    return "-" if not isinstance(version, str) else version.removeprefix("sha256:")[:12]

@@ -29,7 +29,7 @@ def command(paths: tuple[Path, ...], verbose: bool, output: Format) -> int:
       policyctl test
       policyctl test policies/books -v
       policyctl test policies -o json
-    """  # noqa: D301
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
     found = find_tests(paths or (Path(),))
     if found.problems:
         raise Failure("\n".join(problem.text for problem in found.problems))

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from policyd.compile.table import CompiledTable
 from policyd.explain.manifests import Manifests, Place
 from policyd.explain.question import Question
 from policyd.model.origin import Origin
@@ -78,14 +79,18 @@ def decide(manifests: Manifests, place: Place, question: Question) -> Decision:
 
 def explain(manifests: Manifests, place: Place, question: Question) -> Explanation:
     """Decide, and say what was looked at. The decision is the same as `decide`'s."""
-    compiled = manifests.table_of(place)
+    return explain_on(manifests, manifests.table_of(place), question)
+
+
+def explain_on(manifests: Manifests, compiled: CompiledTable | None, question: Question) -> Explanation:
+    """Do the same on a given table."""
     if compiled is None:
         return _without_table(question)
     return msgspec.json.decode(manifests.loaded(compiled).explain(question.encode()), type=Explanation)
 
 
 def _without_table(question: Question) -> Explanation:
-    """The only decision that needs no table: that there is none (semantics D1, D5)."""
+    """Return the only decision that needs no table: that there is none (semantics D1, D5)."""
     return Explanation(
         id=None,
         verdict="deny",

@@ -10,20 +10,21 @@ from typing import Any
 from policyd.explain.edit import add_entry, append_item
 from policyd.explain.readable import identity_text
 from policyd.explain.situation import Candidate, Object, Situation, written
+from policyd.index.world import World
 from policyd.model.names import POLICYD, ObjectKey
 from policyd.model.origin import FieldPath
 
 SPEC: FieldPath = ("spec",)
 
 
-def references(situation: Situation, policy: Object, kind: str) -> Iterator[Object]:
+def references(world: World, policy: Object, kind: str) -> Iterator[Object]:
     """Yield the authentications of a kind that a policy refers to and that are there."""
     for reference in written(policy, ("spec", "requiredAuthenticationRefs")) or ():
         if not isinstance(reference, dict) or reference.get("kind") != kind:
             continue
         namespace = reference.get("namespace") or policy.key.namespace
         key = ObjectKey(str(reference.get("group") or ""), kind, str(namespace), str(reference.get("name")))
-        found = situation.object(key)
+        found = world.objects.get(key)
         if found is not None:
             yield found
 
@@ -52,7 +53,11 @@ def admit_account(situation: Situation, found: Object) -> Iterator[Candidate]:
     account = account_of(identity, situation.manifests.compiler.trust_domain)
     summary = f"add {identity_text(identity)} to {_called(found, SPEC)}"
     if account is not None and written(found, (*at, "serviceAccounts")) is not None:
-        item = {name: value for name, value in reference_to(account, found.key.namespace).items() if name != "kind"}
+        item = {
+            name: value
+            for name, value in reference_to(account, found.key.namespace).items()
+            if name != "kind"
+        }
         yield from situation.edit(found, (*at, "serviceAccounts"), partial(append_item, item=item), summary)
     elif written(found, (*at, "identities")) is not None:
         yield from situation.edit(found, (*at, "identities"), partial(append_item, item=identity), summary)
@@ -73,7 +78,9 @@ def except_identity(situation: Situation, found: Object) -> Iterator[Candidate]:
     summary = f"except {identity_text(identity)} from {_called(found, SPEC)}"
     listed = written(found, ("spec", "except", "identities"))
     if listed is not None:
-        yield from situation.edit(found, ("spec", "except", "identities"), partial(append_item, item=identity), summary)
+        yield from situation.edit(
+            found, ("spec", "except", "identities"), partial(append_item, item=identity), summary
+        )
     elif written(found, ("spec", "except")) is not None:
         entry = partial(add_entry, key="identities", value=[identity])
         yield from situation.edit(found, ("spec", "except"), entry, summary)
@@ -97,7 +104,9 @@ def except_item_identity(situation: Situation, found: Object, at: FieldPath) -> 
 def except_address(situation: Situation, found: Object, at: FieldPath = SPEC) -> Iterator[Candidate]:
     """Yield the way to take the caller's address out of the blocks that hold it, where it is one block."""
     networks = written(found, (*at, "networks"))
-    holding = [index for index, block in enumerate(networks or ()) if _holds(block, situation.question.caller.ip)]
+    holding = [
+        index for index, block in enumerate(networks or ()) if _holds(block, situation.question.caller.ip)
+    ]
     if len(holding) != 1:
         return
     block: FieldPath = (*at, "networks", holding[0])
@@ -137,9 +146,9 @@ def _holds(block: Any, ip: str) -> bool:
 
 
 def _called(found: Object, at: FieldPath) -> str:
-    """What an object, or an item in it, is called in a sentence."""
+    """Return what an object, or an item in it, is called in a sentence."""
     name = f"{found.key.kind} {'/'.join(part for part in (found.key.namespace, found.key.name) if part)}"
-    if at == SPEC:
+    if len(at) < 3:
         return name
     item = written(found, at)
     label = item.get("name") if isinstance(item, dict) else None

@@ -59,7 +59,7 @@ def _complete(situation: Situation, miss: Miss) -> Iterator[Candidate]:
     if failed == "identity":
         yield from _admit_to(situation, found)
     elif failed == "network":
-        for authentication in references(situation, found, "NetworkAuthentication"):
+        for authentication in references(situation.manifests.world, found, "NetworkAuthentication"):
             yield from admit_address(situation, authentication)
         if found.key.kind == "ServerAuthorization":
             yield from admit_address(situation, found, ("spec", "client"))
@@ -77,7 +77,7 @@ def _complete(situation: Situation, miss: Miss) -> Iterator[Candidate]:
 
 
 def _admit_to(situation: Situation, policy: Object) -> Iterator[Candidate]:
-    for authentication in references(situation, policy, "MeshTLSAuthentication"):
+    for authentication in references(situation.manifests.world, policy, "MeshTLSAuthentication"):
         yield from admit_identity(situation, authentication)
     if policy.key.kind == "ServerAuthorization":
         yield from admit_account(situation, policy)
@@ -103,7 +103,7 @@ def _satisfy(situation: Situation, found: Object, miss: Miss, index: int) -> Ite
 
 
 def _value(situation: Situation, condition: Condition) -> str | None:
-    """The request's value of what a condition reads, as decided on; None where there isn't exactly one."""
+    """Return the request's value of what a condition reads; None where there isn't exactly one."""
     request = situation.explanation.request
     if request is None:
         return None
@@ -130,9 +130,9 @@ def _lift_deny(situation: Situation) -> Iterator[Candidate]:
             yield from situation.edit(found, (*item, "withoutIdentity"), ignore, summary)
         yield from _only_record(situation, found, item)
         return
-    for authentication in references(situation, found, "MeshTLSAuthentication"):
+    for authentication in references(situation.manifests.world, found, "MeshTLSAuthentication"):
         yield from except_identity(situation, authentication)
-    for authentication in references(situation, found, "NetworkAuthentication"):
+    for authentication in references(situation.manifests.world, found, "NetworkAuthentication"):
         yield from except_address(situation, authentication)
     yield from _leave_path_out(situation, found)
     yield from _only_record(situation, found)
@@ -152,7 +152,7 @@ def _meet_require(situation: Situation) -> Iterator[Candidate]:
         yield from _only_record(situation, found, item)
         return
     yield from _admit_to(situation, found)
-    for authentication in references(situation, found, "NetworkAuthentication"):
+    for authentication in references(situation.manifests.world, found, "NetworkAuthentication"):
         yield from admit_address(situation, authentication)
     yield from _leave_path_out(situation, found)
     yield from _only_record(situation, found)
@@ -175,7 +175,9 @@ def _only_record(situation: Situation, found: Object, at: FieldPath = SPEC) -> I
     """Let a policy record what it would refuse."""
     if found.key.group != POLICYD:
         return
-    summary = f"let {_called(found)}{'' if at == SPEC else f' ({at[1]}[{at[2]}])'} only record what it would refuse"
+    summary = (
+        f"let {_called(found)}{'' if at == SPEC else f' ({at[1]}[{at[2]}])'} only record what it would refuse"
+    )
     if written(found, (*at, "mode")) is not None:
         yield from situation.edit(found, (*at, "mode"), partial(set_scalar, value="Audit"), summary)
     else:
@@ -212,7 +214,7 @@ def _match_of(situation: Situation, kind: str) -> dict[str, Any] | None:
 
 
 def _item_path(found: Object, name: str) -> FieldPath | None:
-    """The place of the item of MeshDefaults that a name with `#deny/<name>` or `#deny[<index>]` means."""
+    """Return the place of the item of MeshDefaults that `#deny/<name>` or `#deny[<index>]` means."""
     _, mark, item = name.partition("#")
     if not mark:
         return None
@@ -221,7 +223,9 @@ def _item_path(found: Object, name: str) -> FieldPath | None:
         field, _, index = item.removesuffix("]").partition("[")
         return ("spec", field, int(index))
     items = written(found, ("spec", field)) or ()
-    place = next((i for i, each in enumerate(items) if isinstance(each, dict) and each.get("name") == label), None)
+    place = next(
+        (i for i, each in enumerate(items) if isinstance(each, dict) and each.get("name") == label), None
+    )
     return None if place is None else ("spec", field, place)
 
 

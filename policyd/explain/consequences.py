@@ -28,7 +28,7 @@ Tables = Mapping[WorkloadName, CompiledTable]
 
 
 class AlsoAllows(msgspec.Struct, frozen=True, rename="camel"):
-    """One way in which more is allowed than before. `kind` is `granted`, `not_refused`, `routed` or `default`."""
+    """How more is allowed than before. `kind` is `granted`, `not_refused`, `routed` or `default`."""
 
     kind: str
     workload: str
@@ -52,7 +52,7 @@ class Shown(NamedTuple):
 
 
 def also_allows(before: Tables, after: Tables, shown: Shown) -> list[AlsoAllows]:
-    """Return what the tables after a change allow beyond those before it, and beyond the request it is for."""
+    """Return what the tables after a change allow beyond those before it and the request it is for."""
     found: dict[AlsoAllows, None] = {}
     for name in sorted(after):
         old, new = before.get(name), after[name]
@@ -74,7 +74,7 @@ def _on_port(
         if not (here and _is_just(more, shown)):
             yield _say("granted", name, after, more, f"{more.who} may also call {more.what}{_when(more)}")
     for rule in _without(_refusals(before), _refusals(after)):
-        text = f"{short_name(rule.authorization)} no longer holds as it did: it concerned {rule.what} by {rule.who}"
+        text = f"{short_name(rule.authorization)} no longer holds: it concerned {rule.what} by {rule.who}"
         changed = next((new for new in _refusals(after) if new.origin == rule.origin), None)
         if changed is not None:
             text = _narrowed(rule, changed)
@@ -83,14 +83,28 @@ def _on_port(
     if before.access is not after.access and after.access is not Access.DENY:
         text = f"the default becomes {DEFAULT_WORDS[after.access]}"
         yield AlsoAllows(
-            "default", name.text, after.name, DEFAULT_WORDS[after.access], "everything", None, after.server, text
+            "default",
+            name.text,
+            after.name,
+            DEFAULT_WORDS[after.access],
+            "everything",
+            None,
+            after.server,
+            text,
         )
 
 
 def _say(kind: str, name: WorkloadName, port: ReadablePort, rule: ReadableRule, text: str) -> AlsoAllows:
     place = f"{name.text} port {port.name}"
     return AlsoAllows(
-        kind, name.text, port.name, rule.who, rule.what, rule.when or None, rule.authorization, f"{text} on {place}"
+        kind,
+        name.text,
+        port.name,
+        rule.who,
+        rule.what,
+        rule.when or None,
+        rule.authorization,
+        f"{text} on {place}",
     )
 
 
@@ -112,7 +126,7 @@ def _without(rules: Iterable[ReadableRule], others: Iterable[ReadableRule]) -> I
 
 
 def _only_new(rule: ReadableRule, old: list[ReadableRule]) -> ReadableRule:
-    """The part of a changed grant that is new, where one dimension has grown and the others are the same."""
+    """Return what is new in a changed grant, where one dimension has grown and the others are the same."""
     for each in old:
         if _same_but(each, rule, "identities") and each.identities and rule.identities:
             return replace(rule, identities=_added_identities(each.identities, rule.identities))
@@ -154,7 +168,9 @@ def _narrowed(old: ReadableRule, new: ReadableRule) -> str:
         more = _added_identities(old.identities, new.identities)
         if new.effect is Effect.REQUIRE:
             return f"{name} is now met by {identities_text(more)} as well, for {new.what}"
-        out = IdentitySet(tuple(form for form in new.identities.except_ if form not in old.identities.except_))
+        out = IdentitySet(
+            tuple(form for form in new.identities.except_ if form not in old.identities.except_)
+        )
         return f"{name} no longer refuses {identities_text(out)}, for {new.what}"
     if old.networks != new.networks and old.networks and new.networks:
         verb = "is now met from" if new.effect is Effect.REQUIRE else "now concerns only"
@@ -166,7 +182,7 @@ def _narrowed(old: ReadableRule, new: ReadableRule) -> str:
 
 
 def _routed(name: WorkloadName, before: ReadablePort, after: ReadablePort) -> Iterator[AlsoAllows]:
-    """Requests that had no route and have one now fall under every grant of the port (semantics R4, A4)."""
+    """Yield requests that now have a route, and so fall under every grant of the port (semantics R4, A4)."""
     if not before.routes:
         return
     grants = [rule for rule in _grants(after) if rule.scope is Scope.PORT]
@@ -178,7 +194,9 @@ def _routed(name: WorkloadName, before: ReadablePort, after: ReadablePort) -> It
         added = route if old is None else _added_matches(old, route)
         if added.rules and route != old:
             who = ", ".join(rule.who for rule in grants) or DEFAULT_WORDS[after.access]
-            text = f"{route_text(added)} now has a route, so {who} may call it on {name.text} port {after.name}"
+            text = (
+                f"{route_text(added)} now has a route, so {who} may call it on {name.text} port {after.name}"
+            )
             yield AlsoAllows("routed", name.text, after.name, who, route_text(added), None, route.name, text)
 
 
@@ -186,7 +204,11 @@ def _is_just(rule: ReadableRule, shown: Shown) -> bool:
     """Whether a grant is for the request that was asked about and for no other."""
     if shown.identity is None:
         single = rule.identities is None and rule.networks is not None and len(rule.networks.any_of) == 1
-        single = single and rule.networks is not None and rule.networks.any_of[0].cidr.partition("/")[0] == shown.ip
+        single = (
+            single
+            and rule.networks is not None
+            and rule.networks.any_of[0].cidr.partition("/")[0] == shown.ip
+        )
     else:
         single = rule.identities is not None and rule.identities.any_of == (shown.identity,)
     values = {each.subject.name.lower(): each.values for each in rule.conditions}

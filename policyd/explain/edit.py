@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
 from policyd.model.origin import FieldPath, Mark
 
@@ -53,23 +53,26 @@ def node_at(content: str, root: Mark | None, path: FieldPath) -> Node:
 
 
 def _document_at(document: Node | None, root: Mark | None) -> Node | None:
-    """The document itself, or the item of a `List` that begins where the mark is."""
+    """Return the document itself, or the item of a `List` that begins where the mark is."""
     if document is None or root is None:
         return None
     candidates = [document]
     if isinstance(document, MappingNode):
         candidates += [item for key, items in document.value if key.value == "items" for item in items.value]
     wanted = (root.line - 1, root.column - 1)
-    return next((each for each in candidates if (each.start_mark.line, each.start_mark.column) == wanted), None)
+    return next(
+        (each for each in candidates if (each.start_mark.line, each.start_mark.column) == wanted), None
+    )
 
 
 def _child(node: Node, part: str | int) -> Node:
+    inner: Node | None = None
     if isinstance(node, MappingNode) and isinstance(part, str):
-        for key, value in node.value:
-            if key.value == part:
-                return value
+        inner = next((value for key, value in node.value if key.value == part), None)
     if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part]
+        inner = node.value[part]
+    if inner is not None:
+        return inner
     raise CannotEditError(f"{part!r} isn't there")
 
 
@@ -117,8 +120,12 @@ def append_document(content: str, document: Mapping[str, object]) -> str:
 
 def unified_diff(file: str, before: str, after: str) -> str:
     """Return the change as a patch that `patch -p0` takes."""
-    lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), file, file)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), file, file
+    )
+    return "".join(
+        line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
+    )
 
 
 def _before_bracket(text: Text, node: Node, new: str, follows: bool) -> str:
@@ -132,15 +139,16 @@ def _before_bracket(text: Text, node: Node, new: str, follows: bool) -> str:
 
 
 def _after(text: Text, node: Node, line: str) -> str:
-    """A line after the last one that a block holds: the end a parser reports lies behind blank lines and comments."""
+    """Put a line after a block's last: the end that a parser reports lies behind blank lines and comments."""
     end = text.line_end(_last(node).end_mark.line)
     return text.put(end, end, f"\n{line}")
 
 
 def _last(node: Node) -> Node:
-    if isinstance(node, ScalarNode) or node.flow_style or not node.value:
-        if isinstance(node, ScalarNode) and node.style in {"|", ">"}:
-            raise CannotEditError("ends with a block of text")
+    """Return the innermost last value of a block."""
+    if isinstance(node, ScalarNode) and node.style in {"|", ">"}:
+        raise CannotEditError("ends with a block of text")
+    if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
         return node
     last = node.value[-1]
     return _last(last[1] if isinstance(last, tuple) else last)

@@ -1,4 +1,4 @@
-"""The smallest change of the manifests that allows a denied request, verified by compiling it and deciding again."""
+"""The smallest change of manifests that allows a denied request, compiled and decided on again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_TRIALS = 48
 
 
 class Fix(msgspec.Struct, frozen=True, rename="camel"):
-    """A verified change. `patch` is a unified diff that `patch -p0` applies where the manifests were read from."""
+    """A verified change. `patch` is a unified diff; `patch -p0` applies it where the manifests were read."""
 
     summary: tuple[str, ...]
     patch: str
@@ -94,7 +94,9 @@ class _Search:
             explanation = explain(self._manifests, self._place, self._question)
             also: tuple[AlsoAllows, ...] = ()
             if explanation.allowed:
-                also = tuple(also_allows(self._before, self._manifests.compiler.tables, self._shown(explanation)))
+                also = tuple(
+                    also_allows(self._before, self._manifests.compiler.tables, self._shown(explanation))
+                )
         return _Trial((*parent.steps, candidate), candidate.contents, explanation, also)
 
     def _shown(self, explanation: Explanation) -> Shown:
@@ -111,19 +113,22 @@ class _Search:
 
     def _size(self, trial: _Trial) -> tuple[int, int, int]:
         """Fewer lines first, then less that is allowed besides, then the order in which candidates come."""
-        lines = sum(line.startswith(("+", "-")) for line in _patch(trial.contents).splitlines())
+        lines = sum(line.startswith("+") for line in _patch(trial.contents).splitlines())
         return lines, len(trial.also), len(trial.steps)
 
 
 def _patch(contents: Contents) -> str:
-    """The difference between what is on disk and other contents."""
+    """Return the difference between what is on disk and other contents."""
     before = {file: Path(file).read_text(encoding="utf-8") for file in contents}
     return "".join(unified_diff(file, before[file], text) for file, text in sorted(contents.items()))
 
 
 def _is_progress(level: list[_Trial], trial: _Trial) -> bool:
     """Whether a change that did not suffice led to another denial, so that another change may complete it."""
-    before = [(parent.explanation.step, parent.explanation.authorization, parent.explanation.near_misses) for parent in level]
+    before = [
+        (parent.explanation.step, parent.explanation.authorization, parent.explanation.near_misses)
+        for parent in level
+    ]
     now = trial.explanation
     return (now.step, now.authorization, now.near_misses) not in before
 
@@ -135,7 +140,9 @@ def applied(manifests: Manifests, contents: Mapping[str, str]) -> Iterator[None]
     originals: dict[ObjectKey, Change] = {}
     for file, text in contents.items():
         old = {key: found for key, found in manifests.world.objects.items() if found.document.file == file}
-        new = {found.key: found for document in parse(text.encode(), file).documents if (found := read(document))}
+        new = {
+            found.key: found for document in parse(text.encode(), file).documents if (found := read(document))
+        }
         for key in old.keys() | new.keys():
             changes[key] = (key, new.get(key))
             originals[key] = (key, manifests.world.objects.get(key))

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from policyd.compile.compiler import Compiler
+from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN, Compiler
 from policyd.compile.table import CompiledTable
 from policyd.engine import Table
 from policyd.errors import SourceError
 from policyd.index.shapes import Shape
-from policyd.index.world import World
 from policyd.index.workloads import EXTERNAL
+from policyd.index.world import World
 from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey, WorkloadName
 from policyd.resources.base import Resource, Unreadable
@@ -41,21 +41,21 @@ class Manifests:
     _loaded: dict[str, Table] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[Path]) -> Manifests:
-        """Read files and folders. Raises SourceError where a path isn't there or a file is no YAML (semantics U6)."""
+    def read(cls, paths: Iterable[Path], trust_domain: str = DEFAULT_TRUST_DOMAIN) -> Manifests:
+        """Read files and folders. Raises SourceError where one isn't there or is no YAML (semantics U6)."""
         loaded = load(paths)
         if loaded.unreadable:
             raise UnreadableManifestsError(loaded.unreadable)
         world = World()
         world.apply((each.key, each) for each in loaded.objects)
-        return cls(Compiler(world), loaded.unreadable, loaded.findings)
+        return cls(Compiler(world, trust_domain), loaded.unreadable, loaded.findings)
 
     @property
     def world(self) -> World:
         return self.compiler.world
 
     def place(self, name: WorkloadName) -> Place | None:
-        """Find a workload, or the workload that a named pod belongs to; None where there is none of that name."""
+        """Find a workload, or that of a named pod; None where there is none of that name."""
         workloads = self.world.workloads
         if name.kind == "pod":
             key = ObjectKey("", "Pod", name.namespace, name.name)
@@ -82,7 +82,7 @@ class Manifests:
         return found
 
     def object_named(self, text: str) -> Resource[object] | Unreadable | None:
-        """Find an object by the name a table has for it: `kind.group/namespace/name`, `…#deny/<name>` cut off."""
+        """Find an object by its name in a table: `kind.group/namespace/name`, perhaps with `#deny/<name>`."""
         name = text.partition("#")[0]
         return next((found for key, found in self.world.objects.items() if key.text == name), None)
 

@@ -12,7 +12,11 @@ from policyd.explain.situation import Candidate, Object, Situation
 from policyd.model.names import POLICYD
 
 API_VERSION = f"{POLICYD}/v1alpha1"
-_KINDS = ((POLICYD, "AuthorizationPolicy"), (POLICYD, "MeshTLSAuthentication"), (POLICYD, "NetworkAuthentication"))
+_KINDS = (
+    (POLICYD, "AuthorizationPolicy"),
+    (POLICYD, "MeshTLSAuthentication"),
+    (POLICYD, "NetworkAuthentication"),
+)
 
 
 def new_allow(situation: Situation) -> Iterator[Candidate]:
@@ -26,17 +30,22 @@ def new_allow(situation: Situation) -> Iterator[Candidate]:
     label = re.sub(r"[^a-z0-9]+", "-", f"allow-{caller}-to-{situation.place.workload.name}".lower())
     name = situation.unused_name(label, _KINDS, namespace)
     authentication, reference = _authentication(situation, name, namespace)
-    spec: dict[str, Any] = {"targetRef": _target(situation, namespace), "requiredAuthenticationRefs": [reference]}
+    spec: dict[str, Any] = {
+        "targetRef": _target(situation, namespace),
+        "requiredAuthenticationRefs": [reference],
+    }
     when = _when(situation)
     if when:
         spec["when"] = when
     policy = _manifest("AuthorizationPolicy", name, namespace, spec)
     documents = [*authentication, policy]
-    yield from situation.add_documents(near, documents, f"add AuthorizationPolicy {namespace}/{name} for {caller}")
+    yield from situation.add_documents(
+        near, documents, f"add AuthorizationPolicy {namespace}/{name} for {caller}"
+    )
 
 
 def _anything_in(situation: Situation, namespace: str) -> Object | None:
-    """The first object of the namespace that stands in a file, to put a new one beside it."""
+    """Return the first object of the namespace that stands in a file, to put a new one beside it."""
     objects = situation.manifests.world.objects
     keys = sorted(key for key, found in objects.items() if key.namespace == namespace and found.document.file)
     return objects[keys[0]] if keys else None
@@ -53,7 +62,7 @@ def _target(situation: Situation, namespace: str) -> dict[str, str]:
 def _authentication(
     situation: Situation, name: str, namespace: str
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """New authentications that are needed, and the reference to what the caller is known by."""
+    """Return new authentications that are needed, and the reference to what the caller is known by."""
     identity = situation.identity
     if identity is None:
         networks = [{"cidr": single_address(situation.question.caller.ip)}]

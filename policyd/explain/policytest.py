@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from policyd.errors import SourceError
 from policyd.model.finding import Finding
@@ -35,7 +35,11 @@ def _pairs(value: object) -> object:
     """Headers are a mapping, or a list of [name, value] where one name stands twice."""
     if isinstance(value, dict):
         return list(value.items())
-    return [tuple(pair) if isinstance(pair, list) else pair for pair in value] if isinstance(value, list) else value
+    return (
+        [tuple(pair) if isinstance(pair, list) else pair for pair in value]
+        if isinstance(value, list)
+        else value
+    )
 
 
 Headers = Annotated[Items[tuple[str, str]], BeforeValidator(_pairs)]
@@ -158,7 +162,9 @@ class Case(Spec):
     def _one_request(self) -> Case:
         given = [name for name in ("http", "grpc", "tcp", "tls") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"{' and '.join(given) or 'no request'}: expected exactly one of http, grpc, tcp, tls")
+            raise ValueError(
+                f"{' and '.join(given) or 'no request'}: expected exactly one of http, grpc, tcp, tls"
+            )
         return self
 
 
@@ -173,7 +179,7 @@ def _unique(cases: tuple[Case, ...]) -> tuple[Case, ...]:
 class Name(Spec):
     """`metadata`."""
 
-    model_config = {**Spec.model_config, "extra": "ignore"}
+    model_config = ConfigDict(extra="ignore")
 
     name: Text
 
@@ -228,8 +234,8 @@ def find_tests(paths: Iterable[Path]) -> Found:
     """Read every PolicyTest in the files and folders given. Raises SourceError where a path isn't there."""
     files: list[TestFile] = []
     problems: list[Finding] = []
-    for path in dict.fromkeys(file for path in paths for file in find(path)):
-        for found in _tests_in(path):
+    for file in dict.fromkeys(file for path in paths for file in find(path)):
+        for found in _tests_in(file):
             if isinstance(found, Finding):
                 problems.append(found)
             else:

@@ -21,7 +21,7 @@ DEFAULT_IP = "10.0.0.7"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The peer. `identity` is a SPIFFE ID, None without certificate; instants in milliseconds since the epoch."""
+    """The peer. `identity` is a SPIFFE ID, None without certificate; instants are in ms since the epoch."""
 
     ip: str = DEFAULT_IP
     identity: str | None = None

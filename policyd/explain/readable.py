@@ -101,7 +101,7 @@ class ReadableRule:
 
 @dataclass(frozen=True, slots=True)
 class ReadablePort:
-    """Ports alike, with their rules in order of attribution: their own, then the cluster's. No number: all others."""
+    """Ports alike, their rules in order of attribution, the cluster's last. No number: all other ports."""
 
     numbers: tuple[int, ...]
     protocol: str
@@ -117,7 +117,7 @@ class ReadablePort:
 
 
 def ports_of(table: CompiledTable) -> list[ReadablePort]:
-    """Return the ports that have a row of their own, those alike as one, then the one that stands for all others."""
+    """Return the ports that have a row of their own, those alike as one; last the one for all others."""
     cluster = tuple(_cluster_rules(table.cluster))
     rules = list(_workload_rules(table.workload))
     alike: dict[Port, list[int]] = {}
@@ -142,6 +142,12 @@ def port_of(table: CompiledTable, number: int) -> ReadablePort:
     """Return the port of a number, or the one that stands for it."""
     ports = ports_of(table)
     return next((port for port in ports if number in port.numbers), ports[-1])
+
+
+def rule_at(table: CompiledTable, index: int) -> ReadableRule | None:
+    """Return the row at a place in the table: the workload's rules, then the cluster's."""
+    rules = [*_workload_rules(table.workload), *_cluster_rules(table.cluster)]
+    return rules[index] if 0 <= index < len(rules) else None
 
 
 def _probes(port: Port) -> Iterator[str]:
@@ -202,7 +208,8 @@ def networks_text(found: NetworkSet) -> str:
     if not found.any_of:
         return "nowhere"
     blocks = (
-        f"{block.cidr} except {', '.join(block.except_)}" if block.except_ else block.cidr for block in found.any_of
+        f"{block.cidr} except {', '.join(block.except_)}" if block.except_ else block.cidr
+        for block in found.any_of
     )
     return ", ".join(blocks)
 

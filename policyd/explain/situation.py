@@ -13,7 +13,7 @@ from policyd.explain.answer import Explanation
 from policyd.explain.edit import CannotEditError, append_document, node_at
 from policyd.explain.manifests import Manifests, Place
 from policyd.explain.question import Question
-from policyd.explain.readable import ReadablePort, ReadableRule, port_of
+from policyd.explain.readable import ReadablePort, ReadableRule, port_of, rule_at
 from policyd.model.names import ObjectKey
 from policyd.model.origin import FieldPath
 from policyd.resources.base import Resource, Unreadable
@@ -59,13 +59,9 @@ class Situation:
         return self.manifests.object_named(name) if name else None
 
     def rule(self, index: int) -> ReadableRule | None:
-        """Return the workload's row of that place in the table, as a near miss names it."""
+        """Return the row of that place in the table, as a near miss names it."""
         table = self.manifests.table_of(self.place)
-        port = self.port
-        if table is None or port is None or index >= len(table.workload.rules):
-            return None
-        origin = table.workload.rules[index].origin
-        return next((rule for rule in port.rules if rule.origin == origin), None)
+        return None if table is None else rule_at(table, index)
 
     def text(self, file: str) -> str:
         """Return a file's text as it is in this situation. Raises OSError, UnicodeDecodeError."""
@@ -74,7 +70,7 @@ class Situation:
     def edit(
         self, found: Object, path: FieldPath, change: Callable[[str, Node], str], summary: str
     ) -> Iterator[Candidate]:
-        """Yield the change of one field's value; nothing where it isn't written in a way that can be changed."""
+        """Yield the change of one field's value; nothing where its form can't be changed by adding to it."""
         file = found.document.file
         if file is None:
             return
@@ -85,7 +81,9 @@ class Situation:
             return
         yield Candidate(summary, found.key, file, {**self.contents, file: after})
 
-    def add_documents(self, near: Object, documents: list[dict[str, Any]], summary: str) -> Iterator[Candidate]:
+    def add_documents(
+        self, near: Object, documents: list[dict[str, Any]], summary: str
+    ) -> Iterator[Candidate]:
         """Yield the addition of new objects at the end of the file that an object is in."""
         file = near.document.file
         if file is None or file.endswith(".json"):

@@ -28,7 +28,7 @@ from policyd.model.names import parse_workload
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A case that was run. `wrong` has a sentence for each field that differs; `decision` is None where none was made."""
+    """A case that was run. `wrong` has a sentence for each field that differs; `decision` may be None."""
 
     file: TestFile
     index: int
@@ -58,7 +58,7 @@ class Asked:
 
 
 def run(file: TestFile, now: datetime | None = None) -> Iterator[Outcome]:
-    """Run every case of a file; `now` is the time of cases that say none. Raises SourceError for its manifests."""
+    """Run every case of a file; `now` is the time of cases that say none. Raises SourceError."""
     manifests = Manifests.read(file.manifests())
     for index, case in enumerate(file.test.cases):
         try:
@@ -174,22 +174,24 @@ def _audit_differences(expected: Expected, got: Audit | None, known: Names) -> I
     wanted = expected.audit
     if wanted is None or got is None:
         if (wanted is None) != (got is None):
-            yield f"audit: expected {'none' if wanted is None else 'one'}, got {'none' if got is None else got.verdict}"
+            yield f"audit: expected {'one' if wanted else 'none'}, got {got.verdict if got else 'none'}"
         return
     for field in ("verdict", "reason"):
-        if field in wanted.model_fields_set and getattr(wanted, field) != getattr(got, field):
-            yield f"audit.{field}: expected {_shown(getattr(wanted, field))}, got {_shown(getattr(got, field))}"
+        one, other = getattr(wanted, field), getattr(got, field)
+        if field in wanted.model_fields_set and one != other:
+            yield f"audit.{field}: expected {_shown(one)}, got {_shown(other)}"
     if wanted.authorizations is None:
         return
     if len(wanted.authorizations) != len(got.authorizations):
-        yield f"audit.authorizations: expected {_listed(wanted.authorizations)}, got {_listed(got.authorizations)}"
+        named = _listed(got.authorizations)
+        yield f"audit.authorizations: expected {_listed(wanted.authorizations)}, got {named}"
         return
     for index, (one, other) in enumerate(zip(wanted.authorizations, got.authorizations, strict=True)):
         yield from _name_difference(f"audit.authorizations[{index}]", one, other, known.authorizations)
 
 
 def _name_difference(field: str, wanted: str | None, got: str | None, known: frozenset[str]) -> Iterator[str]:
-    """A name may be any tail of the full one that no other name of the table has, too."""
+    """Yield what differs; a name may be any tail of the full one that no other name of the table has."""
     if wanted is None or got is None:
         if wanted != got:
             yield f"{field}: expected {_shown(wanted)}, got {_shown(got)}"

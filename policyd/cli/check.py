@@ -1,0 +1,73 @@
+"""`policyctl check`: what is wrong with manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from policyd.cli.exit_codes import ExitCode
+from policyd.cli.options import Format, Source, now, output_option, source_options
+from policyd.cli.output import console, print_data
+from policyd.compile.report import report
+from policyd.explain.render import printable
+from policyd.model.finding import Finding
+
+
+@click.command("check")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+@source_options
+@output_option
+def command(paths: tuple[Path, ...], files: tuple[Path, ...], namespace: str, output: Format) -> int:
+    """Say what is wrong with manifests, each finding with its place and what to do.
+
+    Exits with 0 if there are no findings, with 1 if there are, with 2 if a file is no YAML.
+
+    \b
+    Examples:
+      policyctl check policies/books
+      policyctl check -f policies/books -o json
+    """  # noqa: D301  # \b is click's mark for lines that stay as they are
+    manifests = Source((*files, *paths), namespace).read()
+    found = [*manifests.findings, *report(manifests.compiler, now())]
+    if output == "table":
+        _print(found, len(manifests.world.objects))
+    else:
+        print_data(as_data(found), output)
+    return ExitCode.NO if found else ExitCode.DONE
+
+
+def as_data(found: Sequence[Finding]) -> dict[str, object]:
+    """Return findings as plain values."""
+    return {
+        "findings": [
+            {
+                "severity": each.severity,
+                "code": each.code,
+                "object": each.key.text if each.key else None,
+                "field": each.field or None,
+                "message": each.message,
+                "advice": each.advice or None,
+                "file": each.origin.file,
+                "line": each.origin.line or None,
+                "column": each.origin.column or None,
+            }
+            for each in found
+        ],
+        "errors": sum(each.severity == "error" for each in found),
+        "warnings": sum(each.severity == "warning" for each in found),
+    }
+
+
+def _print(found: Sequence[Finding], objects: int) -> None:
+    out = console()
+    for each in found:
+        style = "red" if each.severity == "error" else "yellow"
+        out.print(Text(printable(each.text), style))
+    errors = sum(each.severity == "error" for each in found)
+    if found:
+        out.print(f"{errors} errors, {len(found) - errors} warnings in {objects} objects")
+    else:
+        out.print(f"no findings in {objects} objects", style="green")

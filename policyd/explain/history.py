@@ -1,0 +1,60 @@
+"""Who last changed a line of a manifest, and when: from git, else the time of the file."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from policyd.model.origin import Origin
+
+GIT_SECONDS = 2
+"""How long git is waited for; an explanation without an author is better than none."""
+
+
+class LastChange(msgspec.Struct, frozen=True):
+    """The last change of a place. `author` and `commit` are None where only the file's time is known."""
+
+    place: str
+    at: str
+    author: str | None = None
+    commit: str | None = None
+    subject: str | None = None
+
+
+def last_change(origin: Origin) -> LastChange | None:
+    """Return the last change of a place in a file; None where it is in no file, or the file is gone."""
+    if origin.file is None:
+        return None
+    path = Path(origin.file)
+    blamed = _blame(path, origin.line) if origin.line else {}
+    if blamed.get("author-time") and not blamed["commit"].startswith("0000000"):
+        at = datetime.fromtimestamp(int(blamed["author-time"]), UTC)
+        return LastChange(
+            origin.text, _text(at), blamed.get("author"), blamed["commit"][:12], blamed.get("summary")
+        )
+    try:
+        at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return None
+    return LastChange(origin.text, _text(at))
+
+
+def _blame(path: Path, line: int) -> dict[str, str]:
+    """`git blame` of one line, by the names of its porcelain format; empty where git doesn't know."""
+    command = ["git", "-C", str(path.parent), "blame", "--porcelain", f"-L{line},{line}", "--", path.name]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GIT_SECONDS, check=False)  # noqa: S603  # our own words and a path, no shell
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    if done.returncode:
+        return {}
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    found = {name: value for name, _, value in (text.partition(" ") for text in lines[1:])}
+    return {"commit": lines[0].split(" ")[0], **found} if lines else {}
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,67 @@
+"""A recorded denial as the question it was, replayed on the very table that decided it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from policyd import engine
+from policyd.compile.rows import ClusterPart, WorkloadPart
+from policyd.compile.table import CompiledTable
+from policyd.errors import ResourceError
+from policyd.explain.question import Caller, Facts, Question, grpc_request, http_request
+from policyd.resources.instants import read_instant
+from policyd_api.v1 import stream_pb2 as wire
+
+
+class _Rows(msgspec.Struct):
+    cluster: ClusterPart
+    workload: WorkloadPart
+
+
+def table_of(snapshot: bytes) -> CompiledTable:
+    """Return a table from a snapshot's bytes. Raises SnapshotError where they are none."""
+    table = engine.Table(snapshot)
+    rows = msgspec.json.decode(table.rows(), type=_Rows)
+    return CompiledTable(
+        rows.workload.workload_shape, snapshot, table.version, rows.cluster, rows.workload, ()
+    )
+
+
+def facts_of(content: bytes) -> Facts:
+    """Return pod facts from their bytes."""
+    facts = wire.PodFacts.FromString(content)
+    return Facts(facts.uid, tuple(facts.addresses), tuple(facts.probe_addresses))
+
+
+def question_of(record: Mapping[str, Any], facts: Facts) -> Question:
+    """Return the question that a denial line records. Raises ResourceError where it can't be asked again.
+
+    A query and the headers that no rule reads are not recorded (design §10).
+    """
+    if record.get("direction") == "outbound":
+        raise ResourceError("it was refused on the client's side, where no rule table decides")
+    if record.get("gate"):
+        raise ResourceError("the gate refused it, and bytes that it refuses are not recorded")
+    peer = record.get("peer") or {}
+    caller = Caller(
+        str(peer.get("ip") or ""),
+        peer.get("identity"),
+        peer.get("podUID"),
+        peer.get("certificateSHA256"),
+    )
+    return Question(int(record["port"]), read_instant(record.get("time")), caller, _request_of(record), facts)
+
+
+def _request_of(record: Mapping[str, Any]) -> dict[str, object]:
+    request = record.get("request")
+    if not request:
+        return {"tcp": {"silent": False}}
+    headers = [(str(name), str(value)) for name, value in request.get("headers", ())]
+    host, path = str(request.get("host", "")), str(request.get("path", "/"))
+    if record.get("grpcStatus") is not None:
+        service, _, method = path.strip("/").rpartition("/")
+        return grpc_request(service, method, host, [pair for pair in headers if pair[0] != "content-type"])
+    return http_request(str(request.get("method")), path, host, headers, str(request.get("version")))
