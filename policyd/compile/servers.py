@@ -84,10 +84,9 @@ def _reads_paths(context: Context, view: View, rows: PortRows) -> bool:
 
 def _unread(context: Context, view: View, server: Object) -> PortRows:
     """Return the rows of a port on which nothing is read: what needs reading is unreadable (semantics T3)."""
-    placed = [
-        Placed(each) for each in _passing(context.authorizations(view, namespace_key(server.key.namespace)))
-    ]
-    findings: list[Finding] = []
+    of_namespace = context.authorizations(view, namespace_key(server.key.namespace))
+    placed = [Placed(each) for each in _passing(of_namespace)]
+    findings = [_passes_over(view, each, server) for each in of_namespace if each.conditions]
     doubtful = [each for each in context.authorizations(view, server.key) if each.conditions]
     placed += [Placed(each) for each in context.authorizations(view, server.key) if not each.conditions]
     for route in view.routes(server.key):
@@ -155,6 +154,14 @@ def _needs_reading(view: View, authorization: Authorization, server: Object) -> 
     message = f"{server.key.text} is {speaks}, where nothing is read, so this policy {effect} there"
     advice = "remove `when` or target the Server instead of a route, or change the Server's proxyProtocol"
     return about(found or server, "NothingIsRead", "spec", message, advice)
+
+
+def _passes_over(view: View, authorization: Authorization, server: Object) -> Finding:
+    """Tell of a policy of the namespace that has no effect on an `opaque` or `TLS` Server."""
+    found = view.object(authorization.key)
+    message = f"passes over {server.key.text}, which is {protocol_of(server).name}: nothing is read there"
+    advice = "give that Server a policy of its own, by identity or network"
+    return about(found or server, "PassesOver", "spec.when", message, advice, "warning")
 
 
 def _bound_findings(view: View, server: Object, bound: Bound) -> Iterator[Finding]:

@@ -1,27 +1,30 @@
-"""What has no effect: targets that aren't there, selectors that select nothing, idle routes."""
+"""What has no effect: targets that aren't there, selectors and annotations that say nothing, idle routes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from policyd.compile.annotations import doubts
 from policyd.compile.findings import about
 from policyd.compile.routes import attaches
 from policyd.compile.servers import protocol_of
 from policyd.index.attachments import ROUTE_KINDS, authorizes, parents_are_unknown, parents_of
 from policyd.index.claims import claim_of
 from policyd.index.shapes import Shape
-from policyd.index.targets import POLICY_KINDS, target_of
+from policyd.index.targets import POLICY_KINDS, namespace_key, target_of
 from policyd.index.world import Object, World
 from policyd.model.finding import Finding, Severity
 from policyd.model.names import OUR_GROUPS, ObjectKey
 from policyd.resources.base import Resource
 from policyd.resources.route import RouteSpec
 from policyd.resources.server_authorization import ServerAuthorizationSpec
+from policyd.resources.workload import PodOwner
 
 
 def without_effect(world: World) -> Iterator[Finding]:
     """Yield what is wrong with objects that change nothing, in the order of their keys."""
     for key, found in sorted(world.objects.items()):
+        yield from _annotations(world, found)
         if key.kind in ROUTE_KINDS:
             yield from _route(world, found)
         elif key.group not in OUR_GROUPS:
@@ -32,6 +35,22 @@ def without_effect(world: World) -> Iterator[Finding]:
             yield from _server(world, found)
         elif key.kind == "ServerAuthorization":
             yield from _server_authorization(world, found)
+
+
+def _annotations(world: World, found: Object) -> Iterator[Finding]:
+    """Tell of annotations on namespaces and pods (or their templates) that can't be read."""
+    member = world.workloads.member(found.key)
+    place = "metadata.annotations"
+    if found.key == namespace_key(found.key.name):
+        doubtful = doubts(found.meta.annotations, None)
+    elif member is not None and member.shape is not None:
+        doubtful = doubts(member.shape.annotation_map, member.shape.ports)
+        if isinstance(found, Resource) and isinstance(found.spec, PodOwner):
+            place = "spec.template.metadata.annotations"
+    else:
+        return
+    for name, message in doubtful:
+        yield about(found, "UnknownAnnotationValue", f'{place}["{name}"]', message, "correct the annotation")
 
 
 def _policy(world: World, found: Object) -> Iterator[Finding]:

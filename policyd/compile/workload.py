@@ -28,7 +28,6 @@ from policyd.index.shapes import Shape
 from policyd.index.view import View
 from policyd.index.world import Object
 from policyd.model.finding import Finding
-from policyd.model.names import ObjectKey
 
 _LAST_PORT = 65535
 
@@ -72,7 +71,7 @@ def compile_workload(context: Context, view: View, shape: Shape) -> Compiled:
         ports,
         table.port(other, plan),
     )
-    return Compiled(part, tuple(_findings(shape, plan, drafts)))
+    return Compiled(part, tuple(_findings(plan, drafts)))
 
 
 def _unowned(context: Context, view: View, shape: Shape, plan: Plan) -> tuple[list[_Draft], _Draft]:
@@ -162,15 +161,10 @@ class _Numbered:
         )
 
 
-def _findings(shape: Shape, plan: Plan, drafts: Iterable[_Draft]) -> Iterator[Finding]:
+def _findings(plan: Plan, drafts: Iterable[_Draft]) -> Iterator[Finding]:
     for part in {id(draft.rows): draft.rows for draft in drafts}.values():
         yield from part.findings
     yield from (_conflict(conflict) for conflict in plan.conflicts)
-    for doubt in plan.doubts:
-        message = f"annotation of a workload or namespace: {doubt}"
-        yield Finding(
-            "error", "UnknownAnnotationValue", message, ObjectKey("", "Namespace", "", shape.namespace)
-        )
 
 
 def _conflict(conflict: Conflict) -> Finding:

@@ -17,7 +17,24 @@ metadata: {name: friends, namespace: shop}
 spec: {identities: ['*']}
 """
 LINKERD = "policy.linkerd.io/v1beta3"
+SPACE = "apiVersion: v1\nkind: Namespace\nmetadata: {{name: books, annotations: {}}}\n"
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: solo, namespace: books, annotations: {policyd.dev/opaque-ports: "80, sql"}}
+spec: {containers: [{name: a}]}
+"""
 WORLDS = [
+    ("UnknownAnnotationValue", [SPACE.format("{policyd.dev/default-access: maybe}")]),
+    ("UnknownAnnotationValue", [SPACE.format("{config.linkerd.io/opaque-ports: '80, 9-2, sql'}")]),
+    ("UnknownAnnotationValue", [POD]),
+    (
+        "PassesOver",
+        [
+            server("http", ", proxyProtocol: TLS"),
+            policy("p", ", when: [{path: {in: [/]}}]", target="Namespace/books"),
+        ],
+    ),
     ("TargetNotFound", [SERVER, policy("p", "", target="Server/htpp")]),
     ("TargetNotFound", [SERVER, policy("p", "", FOREIGN)]),
     ("TargetNotFound", [ROUTE]),
