@@ -58,7 +58,8 @@ class Controller:
         self.broken: str | None = None
         """Why the last change has no tables; nothing is told or confirmed meanwhile."""
         self._folders = {str(path): Folder(path) for path in folders}
-        self._networks = networks
+        self.networks = networks
+        """Networks of the cluster that MeshDefaults doesn't name."""
         self._merged = Merged(len(folders))
         self._compiler = Compiler(World(), trust_domain)
         self._counters: Counters | None = None
@@ -82,11 +83,11 @@ class Controller:
         unreadable = [problem for folder in self._folders for problem in load([Path(folder)]).unreadable]
         if unreadable:
             raise SourceError("\n".join(problem.text for problem in unreadable))
-        changes: list[Change] = absent(self._networks)
+        changes: list[Change] = absent(self.networks)
         for index, (name, folder) in enumerate(self._folders.items()):
             batch = folder.start()
             self.findings[name] = batch.findings
-            changes += with_networks(self._merged.take(index, batch), self._networks)
+            changes += with_networks(self._merged.take(index, batch), self.networks)
         self._compiler.apply(changes)
         self._counters = counters
 
@@ -117,7 +118,7 @@ class Controller:
             return
         self._discovery = None
         try:
-            changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self._networks))
+            changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self.networks))
             self.broken = None
         except PolicydError as error:
             # FAIL-CLOSED: what is enforced stays, unconfirmed, and becomes stale where maxTableAge says so.

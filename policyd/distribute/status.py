@@ -35,6 +35,7 @@ def status_of(controller: Controller) -> Answer:
     return {
         "trustDomain": controller.trust_domain,
         "epoch": standing.epoch,
+        "extraClusterNetworks": list(controller.networks),
         "basis": [{"source": source, "kind": kind, "revision": at} for source, kind, at in standing.basis],
         "broken": controller.broken,
         "stateHash": controller.world.state_hash,

@@ -53,7 +53,7 @@ class Running:
             raise SourceError(f"not ready after {seconds:.0f} s: {names}; --verbose shows why") from None
 
     async def _is_known(self) -> bool:
-        """Whether policyd has seen that all pods run, and all proxies have acknowledged what follows from it."""
+        """Whether policyd has seen that all pods run, and all proxies what follows from it."""
         try:
             status = await ask_socket(self.control_plane.status_socket, {"ask": "status"})
         except ConnectionError:

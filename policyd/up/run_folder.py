@@ -14,10 +14,15 @@ from policyd.errors import SourceError
 SOCKET = "up.sock"
 
 
-def base_folder() -> Path:
-    """Return `$XDG_RUNTIME_DIR/policyd`, or one in the temporary folder; SourceError if it isn't ours."""
+def runtime_folder() -> Path:
+    """Return where runs and their socket are: `$XDG_RUNTIME_DIR/policyd`, or a folder of this user."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    base = Path(runtime) / "policyd" if runtime else Path(tempfile.gettempdir()) / f"policyd-{os.getuid()}"
+    return Path(runtime) / "policyd" if runtime else Path(tempfile.gettempdir()) / f"policyd-{os.getuid()}"
+
+
+def base_folder() -> Path:
+    """Make that folder and return it. Raises SourceError where it can't be made, or isn't ours."""
+    base = runtime_folder()
     try:
         base.mkdir(mode=0o700, exist_ok=True)
         found = base.lstat()

@@ -4,9 +4,10 @@ import json
 import os
 import socket
 
-from web import Answer, serve
+from web import Answer, serve, tell
 
 COLLECTION = os.environ["COLLECTION"]
+ROLE = {os.environ["PRIMARY"]: "the primary", os.environ["REPLICA"]: "the replica"}
 TIMEOUT_SECONDS = 3.0
 
 
@@ -21,6 +22,8 @@ def ask(address: str, line: str) -> object:
         connection.sendall(line.encode() + b"\n")
         with connection.makefile("rb") as lines:
             answer = lines.readline()
+    request = " ".join(line.split(" ")[:2])
+    tell("database", f"{request} on {ROLE[address]}", 200 if answer else None, None)
     if not answer:
         raise ClosedError(f"{address} closed the connection")
     return json.loads(answer)

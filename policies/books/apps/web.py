@@ -59,15 +59,28 @@ def serve(ports: list[int], respond: Respond) -> None:
     servers[0].serve_forever()
 
 
-def call(base: str, method: str, target: str, headers: dict[str, str], body: bytes = b"") -> Answer:
-    """One request to `http://host:port`; 502 where there was no answer."""
+def call(
+    callee: str, base: str, method: str, target: str, headers: dict[str, str], body: bytes = b""
+) -> Answer:
+    """Make one request to `http://host:port` and tell of it; 502 where there was no answer."""
     connection = HTTPConnection(urlsplit(base).netloc, timeout=CALL_TIMEOUT_SECONDS)
     try:
         connection.request(method, target, body=body or None, headers=headers)
         answer = connection.getresponse()
         data = answer.read()
-        return answer.status, json.loads(data) if data else None
+        status, content = answer.status, json.loads(data) if data else None
     except (OSError, HTTPException, ValueError) as error:
-        return 502, {"error": f"{method} {base}{target}: {error or type(error).__name__}"}
+        status, content = 502, {"error": f"{method} {base}{target}: {error or type(error).__name__}"}
     finally:
         connection.close()
+    tell(callee, f"{method} {target}", status, content)
+    return status, content
+
+
+def tell(callee: str, request: str, status: int | None, content: object) -> None:
+    """Print what was asked of whom and what came of it, as JSON; status None: the connection was closed."""
+    line: dict[str, object] = {"called": callee, "request": request, "status": status}
+    if isinstance(content, dict) and "decision" in content:
+        line["decision"] = content["decision"]
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()

@@ -12,11 +12,11 @@ def respond(method: str, target: str, headers: dict[str, str], body: bytes) -> A
     collection = target.split("?", maxsplit=1)[0].strip("/").split("/")[0]
     passed_on = {"x-role": headers["x-role"]} if "x-role" in headers else {}
     if target == "/":
-        answers = {name: call(url, "GET", f"/{name}", passed_on) for name, url in BACKENDS.items()}
+        answers = {name: call(name, url, "GET", f"/{name}", passed_on) for name, url in BACKENDS.items()}
         worst = max(status for status, _ in answers.values())
         return worst, {name: content for name, (_, content) in answers.items()}
     if collection in BACKENDS:
-        return call(BACKENDS[collection], method, target, passed_on, body)
+        return call(collection, BACKENDS[collection], method, target, passed_on, body)
     if collection in {"admin", "status"}:
         return 200, {"backends": sorted(BACKENDS)}
     return 404, {"error": f"nothing at {target}"}
