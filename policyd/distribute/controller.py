@@ -10,12 +10,12 @@ import structlog
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from policyd.compile.cluster_networks import absent, with_networks
 from policyd.compile.compiler import Compiler
 from policyd.compile.rows import READER_VERSION, Port, Protocol
 from policyd.compile.table import CompiledTable
 from policyd.distribute.basis import Counters
 from policyd.distribute.callers import pod_of, refuse_revoked
-from policyd.distribute.cluster_networks import absent, with_networks
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.envelope import Hashes, Standing, Subject, sha256
 from policyd.distribute.facts import facts_of

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from policyd.compile.cluster_networks import absent, with_networks
 from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN, Compiler
 from policyd.compile.table import CompiledTable
 from policyd.engine import Table
@@ -41,13 +42,19 @@ class Manifests:
     _loaded: dict[str, Table] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, paths: Iterable[Path], trust_domain: str = DEFAULT_TRUST_DOMAIN) -> Manifests:
-        """Read files and folders. Raises SourceError where one isn't there or is no YAML (semantics U6)."""
+    def read(
+        cls, paths: Iterable[Path], trust_domain: str = DEFAULT_TRUST_DOMAIN, networks: tuple[str, ...] = ()
+    ) -> Manifests:
+        """Read files and folders. Raises SourceError where one isn't there or is no YAML (semantics U6).
+
+        `networks` belong to the cluster beside those of MeshDefaults: what `policyctl up` adds.
+        """
         loaded = load(paths)
         if loaded.unreadable:
             raise UnreadableManifestsError(loaded.unreadable)
         world = World()
-        world.apply((each.key, each) for each in loaded.objects)
+        written = ((each.key, each) for each in loaded.objects)
+        world.apply([*absent(networks), *with_networks(written, networks)])
         return cls(Compiler(world, trust_domain), loaded.unreadable, loaded.findings)
 
     @property

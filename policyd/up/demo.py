@@ -133,6 +133,7 @@ class Demo:
             return records.find(call.decision)
         if call.status is not None:
             return None
+        record: dict[str, Any]
         for record in reversed(records.last(200)):
             same = short_identity((record.get("peer") or {}).get("identity")) == identity
             if same and record.get("event") == "denial" and str(record.get("pod")).startswith(call.callee):
