@@ -47,7 +47,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
 {
     // The permit is for this one connection, and ends here.
-    let _spent = permit;
+    let Permit { .. } = permit;
     both_ways(client, application, passes).await
 }
 
@@ -57,7 +57,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     E: AsyncRead + AsyncWrite + Unpin,
 {
-    let _spent = passage;
+    let Passage { .. } = passage;
     both_ways(client, endpoint, |_| true).await
 }
 
@@ -152,8 +152,8 @@ mod tests {
     async fn a_pump_moves_bytes_until_they_may_not_pass() {
         let (mut client, near) = duplex(64);
         let (far, mut application) = duplex(64);
-        let (from, _keep) = split(near);
-        let (_keep_too, to) = split(far);
+        let (from, _back) = split(near);
+        let (keep, to) = split(far);
         let half = HalfClosed::default();
         let moving = pump(from, to, &half, |bytes| !bytes.starts_with(b"GET"));
         let driving = async {
@@ -165,7 +165,7 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(moving, driving);
         assert!(matches!(ended, Err(Why::Refused)));
-        drop(_keep_too);
+        drop(keep);
         let mut rest = Vec::new();
         application.read_to_end(&mut rest).await.unwrap();
         assert!(rest.is_empty());

@@ -6,19 +6,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use engine::{Arrival, Decision, Form, Permit, Reading, Reason};
+use engine::{Arrival, Decision, Form, Permit, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
-use crate::certificate::Leaf;
-use crate::clock;
 use crate::exchange::Upstream;
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Why};
+use crate::handshake;
 use crate::hello::Hello;
 use crate::http1::{self, Pool};
 use crate::limits;
@@ -31,7 +28,7 @@ use crate::settings::Inbound;
 use crate::shared::Worker;
 use crate::sockets;
 use crate::tls;
-use engine::detect::Line;
+use crate::watch::Watch;
 
 /// One of the pod's ports, on one worker.
 #[derive(Debug)]
@@ -80,7 +77,7 @@ impl InboundPort {
         let session = self.session(source, None);
         let own_name = self.worker.shared.settings.own_server_name();
         let mut seen = Seen::default();
-        let look = Look { tls_for: Some(&own_name), http: reads_http(&session) };
+        let look = Look { tls_for: Some(&own_name), http: session.reads_http() };
         let Ok(first) = first::look(&mut stream, &mut seen, look).await else { return };
         if let First::Ours(hello) = first {
             self.open_tls(Prefixed::new(seen.bytes, stream), source, hello, place).await;
@@ -101,7 +98,7 @@ impl InboundPort {
         hello: Hello,
         mut place: Place,
     ) {
-        let (mut stream, peer) = match self.handshake(stream, hello).await {
+        let (mut stream, peer) = match handshake::accept(&self.worker, stream, hello).await {
             Ok(proven) => proven,
             Err(error) => {
                 self.handshake_failed(source, &error);
@@ -116,7 +113,7 @@ impl InboundPort {
         }
         let mut seen = Seen::default();
         // On a port where nothing is read there is nothing to wait for.
-        let first = if reads_http(&session) {
+        let first = if session.reads_http() {
             first::look(&mut stream, &mut seen, Look { tls_for: None, http: true }).await
         } else {
             Ok(First::Bytes)
@@ -124,32 +121,6 @@ impl InboundPort {
         if let Ok(first) = first {
             self.carry(&session, first, seen, stream).await;
         }
-    }
-
-    async fn handshake(
-        &self,
-        stream: Prefixed<TcpStream>,
-        hello: Hello,
-    ) -> io::Result<(TlsStream<Prefixed<TcpStream>>, ProvenPeer)> {
-        let keyring = &self.worker.shared.keyring;
-        // FAIL-CLOSED: without a valid certificate of our own no handshake completes.
-        let own = keyring.valid_credentials(clock::now_millis());
-        let own = own.ok_or_else(|| io::Error::other("we have no valid certificate"))?;
-        let config = match hello {
-            Hello::Mesh => &own.server.mesh,
-            Hello::OwnHttp1 => &own.server.http1,
-            _ => &own.server.unnamed,
-        };
-        let work = async {
-            let _turn = self.worker.handshakes.acquire().await.map_err(io::Error::other)?;
-            TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream).await
-        };
-        let stream = timeout(limits::HANDSHAKE, work).await??;
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-        let first =
-            chain.first().ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-        let leaf = Leaf::read(first).map_err(io::Error::other)?;
-        Ok((stream, ProvenPeer { leaf, chain }))
     }
 
     /// A peer that can't prove who it is, is a denial (semantics I8); a broken connection is not.
@@ -169,13 +140,13 @@ impl InboundPort {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let arrival = match first {
-            First::Http1 if is_opaque(session) => {
+            First::Http1 if session.is_opaque() => {
                 return self.carry_probe_or_bytes(session, seen, stream).await;
             }
             First::Http1 => {
                 return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
             }
-            First::Http2 if !takes_http2_as_bytes(session) => {
+            First::Http2 if !session.takes_http_as_bytes() => {
                 refuse_http2(session);
                 return close(&mut stream).await;
             }
@@ -241,8 +212,7 @@ impl InboundPort {
             return;
         };
         let arrival = Cell::new(arrival);
-        let mut watch =
-            Watch { session, arrival: &arrival, line: seen.line, begun: seen.bytes.len() };
+        let mut watch = Watch::new(session, &arrival, &seen);
         let client = Prefixed::new(seen.bytes, stream);
         tokio::select! {
             ended = forward::to_application(permit, client, application, |bytes| watch.passes(bytes)) => {
@@ -266,60 +236,6 @@ fn overloaded(session: &Session) {
 async fn close<S: AsyncWrite + Unpin>(stream: &mut S) {
     // Whoever doesn't take it in time is cut.
     let _ = timeout(limits::GOODBYE, stream.shutdown()).await;
-}
-
-/// Watches what a client sends on a connection that was let in before all was known about it.
-struct Watch<'a> {
-    session: &'a Session,
-    arrival: &'a Cell<Arrival<'static>>,
-    line: engine::detect::FirstLine,
-    /// Bytes that the line has seen already, and that are yet to pass.
-    begun: usize,
-}
-
-impl Watch<'_> {
-    fn passes(&mut self, bytes: &[u8]) -> bool {
-        if matches!(self.arrival.get(), Arrival::Silence) {
-            // The first byte puts a silent connection under policy (semantics T6).
-            if self.session.admit(&Arrival::Bytes).is_err() {
-                return false;
-            }
-            self.arrival.set(Arrival::Bytes);
-        }
-        let unseen = bytes.get(self.begun.min(bytes.len())..).unwrap_or_default();
-        self.begun = self.begun.saturating_sub(bytes.len());
-        if matches!(self.arrival.get(), Arrival::ForeignTls) || !reads_http(self.session) {
-            return true;
-        }
-        if self.line.feed(unseen) != Line::Http || takes_http2_as_bytes(self.session) {
-            return true;
-        }
-        let decision = Decision::refusal(Reason::ProtocolRefused, Form::Closed);
-        let about = About { detail: Some("HTTP after the detection ended"), ..About::default() };
-        drop(self.session.settle(Subject::Connection, decision, about));
-        false
-    }
-}
-
-/// Whether HTTP is looked for: on ports where it is read, where probes may come, and while there is no table to say.
-fn reads_http(session: &Session) -> bool {
-    session.judged().is_none_or(|judged| {
-        let port = judged.connection.port();
-        port.reading() == Reading::Http || (session.peer().is_none() && !port.probes().is_empty())
-    })
-}
-
-fn is_opaque(session: &Session) -> bool {
-    session.judged().is_some_and(|judged| judged.connection.port().reading() == Reading::Opaque)
-}
-
-/// HTTP/2 isn't read yet. Where no enforced rule reads requests, on opaque ports and under an `audit` default (semantics
-/// T5), it is decided and forwarded as bytes.
-fn takes_http2_as_bytes(session: &Session) -> bool {
-    session.judged().is_some_and(|judged| {
-        let port = judged.connection.port();
-        port.reading() == Reading::Opaque || port.profile().lenient
-    })
 }
 
 /// FAIL-CLOSED: HTTP/2 where policy reads requests, and we can't yet.

@@ -1,6 +1,6 @@
 //! The data plane of policyd: the library behind `policyd-proxy`.
 //!
-//! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`tls`], [`detect`]) →
+//! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`handshake`]) →
 //! [`session`] (who is it, what does the table say) → [`http1`] with [`requests`] deciding, or [`forward`] with a permit;
 //! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`endpoint`].
 //!
@@ -24,6 +24,7 @@ pub mod forward;
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "written by the generator")]
 #[rustfmt::skip]
 mod generated;
+pub mod handshake;
 pub mod hello;
 pub mod http1;
 pub mod inbound;
@@ -48,4 +49,5 @@ pub mod sockets;
 pub mod state_dir;
 pub mod tls;
 pub mod trust;
+pub mod watch;
 pub mod worker;

@@ -10,6 +10,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Usage or unreadable settings.
 const UNUSABLE: u8 = 2;
+/// An error of ours.
+const INTERNAL: i32 = 70;
 /// It could not start: an address in use, no thread.
 const FAILED: u8 = 1;
 
@@ -37,6 +39,18 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .init();
+    // A thread that fails takes the process with it: half a proxy would enforce half a policy. It is restarted
+    // and takes up what it kept.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let what = text
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or_default();
+        eprintln!("policyd-proxy: internal error at {place}: {what}");
+        std::process::exit(INTERNAL);
+    }));
     let outcome = if arguments.check_config {
         dataplane::run::check(&arguments.config).map(drop)
     } else {

@@ -10,6 +10,7 @@ use engine::Reason;
 use snapshot::Answer as DecisionAnswer;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clock;
@@ -20,6 +21,7 @@ use crate::enforcement::Enforced;
 use crate::exchange::{Answer, Failure};
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Ended, Why};
+use crate::limits;
 use crate::metrics::Subject;
 use crate::prefixed::Prefixed;
 use crate::requests::failure_answer;
@@ -70,7 +72,9 @@ impl OutboundPort {
         let mut seen = Seen::default();
         let reads = endpoints.first().is_none_or(|endpoint| endpoint.speaks != Speaks::Bytes);
         let first = if reads {
-            first::look(&mut stream, &mut seen, Look { tls_for: None, http: true }).await
+            let patient =
+                endpoints.first().is_some_and(|endpoint| endpoint.speaks == Speaks::Http1);
+            first_words(&mut stream, &mut seen, patient).await
         } else {
             Ok(First::Bytes)
         };
@@ -220,6 +224,20 @@ impl OutboundPort {
             detail: (!detail.is_empty()).then(|| detail.to_owned()),
         });
         Answer { id, view, grpc: false }
+    }
+}
+
+/// What the application says first. Towards HTTP the client speaks first, so there is nothing to do until it does:
+/// connections that are opened ahead of need are kept, for a while.
+async fn first_words(stream: &mut TcpStream, seen: &mut Seen, patient: bool) -> io::Result<First> {
+    let look = Look { tls_for: None, http: true };
+    let deadline = Instant::now() + limits::HALF_CLOSED;
+    loop {
+        match first::look(stream, seen, look).await {
+            Ok(First::Silence) if patient && Instant::now() < deadline => {}
+            Ok(First::Silence) if patient => return Ok(First::Left),
+            first => return first,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use engine::request::CanonicalRequest;
-use engine::{Arrival, Connection, Decision, Form, Permit, Reason, Verdict, decide};
+use engine::{Arrival, Connection, Decision, Form, Permit, Reading, Reason, Verdict, decide};
 use rustls_pki_types::CertificateDer;
 use snapshot::Answer as DecisionAnswer;
 use uuid::Uuid;
@@ -96,6 +96,28 @@ impl Session {
     pub fn admit(&self, arrival: &Arrival<'_>) -> Result<Permit, Denial> {
         let decision = self.decide(arrival);
         self.settle(Subject::Connection, decision, About::default())
+    }
+
+    /// Whether HTTP is looked for: on ports where it is read, where probes may come, and while there is no table to say.
+    pub fn reads_http(&self) -> bool {
+        self.judged().is_none_or(|judged| {
+            let port = judged.connection.port();
+            port.reading() == Reading::Http || (self.peer.is_none() && !port.probes().is_empty())
+        })
+    }
+
+    /// Whether nothing is read on this port (semantics T3).
+    pub fn is_opaque(&self) -> bool {
+        self.judged().is_some_and(|judged| judged.connection.port().reading() == Reading::Opaque)
+    }
+
+    /// Whether HTTP that we don't read may pass as bytes, decided as such: on opaque ports, and under an `audit` default
+    /// where no enforced rule reads requests (semantics T5).
+    pub fn takes_http_as_bytes(&self) -> bool {
+        self.judged().is_some_and(|judged| {
+            let port = judged.connection.port();
+            port.reading() == Reading::Opaque || port.profile().lenient
+        })
     }
 
     /// Decides, without counting or writing.

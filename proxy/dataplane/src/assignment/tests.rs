@@ -43,7 +43,7 @@ impl Policyd {
 
     fn named(id: &str) -> Self {
         let authority = authority("root");
-        let (chain, key) = issue(long_lived(id), &authority);
+        let (chain, key) = issue(&long_lived(id), &authority);
         let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
         Self { authority, chain, key }
     }
@@ -259,7 +259,7 @@ fn what_was_kept_is_verified_as_of_when_it_was_signed() {
     let mut params = leaf_params(POLICYD);
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2020, 2, 1);
-    let (chain, key) = issue(params, &policyd.authority);
+    let (chain, key) = issue(&params, &policyd.authority);
     policyd.chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
     policyd.key = key;
     let bytes = snapshot_bytes(1);

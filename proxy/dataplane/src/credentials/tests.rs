@@ -8,7 +8,7 @@ pub(crate) fn own(identity: &str) -> Own {
     Own { identity: identity.to_owned(), server_name: "authors.books.sa.cluster.local".to_owned() }
 }
 
-pub(crate) fn stored(params: CertificateParams, authority: &Authority) -> KeyAndChain {
+pub(crate) fn stored(params: &CertificateParams, authority: &Authority) -> KeyAndChain {
     let (chain, key) = issue(params, authority);
     let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
     KeyAndChain { key: key.serialize_der(), chain }
@@ -27,17 +27,17 @@ fn a_certificate_of_ours_is_used() {
     named
         .subject_alt_names
         .push(SanType::DnsName("authors.books.sa.cluster.local".try_into().unwrap()));
-    assert_eq!(check(&stored(named, &root), &root).unwrap().leaf.identity.as_str(), ID);
+    assert_eq!(check(&stored(&named, &root), &root).unwrap().leaf.identity.as_str(), ID);
 }
 
 #[test]
 fn tls_18_what_is_not_ours_is_refused() {
     let root = authority("root");
-    let good = stored(long_lived(ID), &root);
-    let another_key = KeyAndChain { key: stored(long_lived(ID), &root).key, ..good.clone() };
-    let another_root = stored(long_lived(ID), &authority("root"));
-    let another_identity = stored(long_lived("spiffe://cluster.local/ns/books/sa/webapp"), &root);
-    let expired = stored(leaf_params(ID), &root);
+    let good = stored(&long_lived(ID), &root);
+    let another_key = KeyAndChain { key: stored(&long_lived(ID), &root).key, ..good.clone() };
+    let another_root = stored(&long_lived(ID), &authority("root"));
+    let another_identity = stored(&long_lived("spiffe://cluster.local/ns/books/sa/webapp"), &root);
+    let expired = stored(&leaf_params(ID), &root);
     let mut wider = long_lived(ID);
     wider
         .subject_alt_names
@@ -51,8 +51,8 @@ fn tls_18_what_is_not_ours_is_refused() {
         ("another root", another_root),
         ("another identity", another_identity),
         ("expired", expired),
-        ("another name", stored(wider, &root)),
-        ("an address", stored(addressed, &root)),
+        ("another name", stored(&wider, &root)),
+        ("an address", stored(&addressed, &root)),
         ("no key", no_key),
         ("no chain", no_chain),
     ];
@@ -70,7 +70,7 @@ fn what_was_kept_is_used_again_and_what_is_broken_is_set_aside() {
     let trust = Arc::new(Trust::new(bundles("cluster.local", &root)));
     let kept_now = || kept(&state, &own(ID), &trust, clock::now_millis());
     assert!(kept_now().unwrap().is_none());
-    stored(long_lived(ID), &root).keep(&state).unwrap();
+    stored(&long_lived(ID), &root).keep(&state).unwrap();
     assert!(kept_now().unwrap().is_some());
     state.write("svid", b"\xff\xff").unwrap();
     assert!(kept_now().is_err());

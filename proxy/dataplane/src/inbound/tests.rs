@@ -12,6 +12,7 @@ use tokio::task::{LocalSet, spawn_local};
 
 use super::*;
 use crate::assignment::tests::{snapshot_bytes, snapshot_of};
+use crate::clock;
 use crate::denials::DenialLog;
 use crate::discovery::Discovery;
 use crate::enforcement::{Enforced, Parts};

@@ -25,7 +25,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 fn keyring(identity: &str, root: &Authority) -> Keyring {
     let keyring = Keyring::new(bundles("cluster.local", root));
     let own = Own { identity: identity.to_owned(), server_name: String::new() };
-    let stored = stored(long_lived(identity), root);
+    let stored = stored(&long_lived(identity), root);
     let checked =
         stored.check(&own, &keyring.trust().bundles(), keyring.trust(), clock::now_millis());
     keyring.publish(checked.unwrap());

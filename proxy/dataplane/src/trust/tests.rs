@@ -43,7 +43,7 @@ pub(crate) fn long_lived(id: &str) -> CertificateParams {
 }
 
 pub(crate) fn issue(
-    params: CertificateParams,
+    params: &CertificateParams,
     authority: &Authority,
 ) -> (Vec<CertificateDer<'static>>, KeyPair) {
     let key = KeyPair::generate().unwrap();
@@ -58,18 +58,18 @@ pub(crate) fn bundles(trust_domain: &str, authority: &Authority) -> Bundles {
 #[test]
 fn a_chain_verifies_under_its_own_trust_domain_only() {
     let (ours, theirs) = (authority("ours"), authority("theirs"));
-    let (chain, _) = issue(leaf_params(ID), &ours);
+    let (chain, _) = issue(&leaf_params(ID), &ours);
     let trusted = bundles("cluster.local", &ours);
     assert_eq!(trusted.verify(&chain, Role::Client, NOW).unwrap().identity.as_str(), ID);
     // TLS-02: another authority.
-    let (stranger, _) = issue(leaf_params(ID), &theirs);
+    let (stranger, _) = issue(&leaf_params(ID), &theirs);
     let error = trusted.verify(&stranger, Role::Client, NOW).unwrap_err();
     assert!(
         matches!(error, TrustError::Chain { problem: webpki::Error::UnknownIssuer, .. }),
         "{error}"
     );
     // TLS-06: our root vouches for nobody else's trust domain.
-    let (foreign, _) = issue(leaf_params("spiffe://other.example/ns/a/sa/b"), &ours);
+    let (foreign, _) = issue(&leaf_params("spiffe://other.example/ns/a/sa/b"), &ours);
     let error = trusted.verify(&foreign, Role::Client, NOW).unwrap_err();
     assert_eq!(error, TrustError::UnknownTrustDomain("other.example".to_owned()));
 }
@@ -77,7 +77,7 @@ fn a_chain_verifies_under_its_own_trust_domain_only() {
 #[test]
 fn i8_it_must_be_the_one_expected() {
     let ours = authority("ours");
-    let (chain, _) = issue(leaf_params(ID), &ours);
+    let (chain, _) = issue(&leaf_params(ID), &ours);
     let trusted = bundles("cluster.local", &ours);
     assert!(trusted.verify_as(&chain, Role::Server, NOW, ID).is_ok());
     let error = trusted.verify_as(&chain, Role::Server, NOW, &format!("{ID}x")).unwrap_err();
@@ -87,7 +87,7 @@ fn i8_it_must_be_the_one_expected() {
 #[test]
 fn tls_07_expiry_is_exact_and_the_beginning_forgives_a_minute() {
     let ours = authority("ours");
-    let (chain, _) = issue(leaf_params(ID), &ours);
+    let (chain, _) = issue(&leaf_params(ID), &ours);
     let trusted = bundles("cluster.local", &ours);
     let begin = 1_767_916_800_000; // 2026-01-09
     let end = 1_768_867_200_000; // 2026-01-20
@@ -106,7 +106,7 @@ fn tls_05_a_certificate_for_the_other_end_is_refused() {
     let ours = authority("ours");
     let mut server_only = leaf_params(ID);
     server_only.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let (chain, _) = issue(server_only, &ours);
+    let (chain, _) = issue(&server_only, &ours);
     let trusted = bundles("cluster.local", &ours);
     assert!(trusted.verify(&chain, Role::Server, NOW).is_ok());
     assert!(trusted.verify(&chain, Role::Client, NOW).is_err());
@@ -115,7 +115,7 @@ fn tls_05_a_certificate_for_the_other_end_is_refused() {
 #[test]
 fn tls_08_long_chains_are_not_even_looked_at() {
     let ours = authority("ours");
-    let (chain, _) = issue(leaf_params(ID), &ours);
+    let (chain, _) = issue(&leaf_params(ID), &ours);
     let long = vec![chain[0].clone(); 5];
     let error = bundles("cluster.local", &ours).verify(&long, Role::Client, NOW).unwrap_err();
     assert!(matches!(error, TrustError::ChainTooLong { certificates: 5, .. }));
