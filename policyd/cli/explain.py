@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,9 @@ def asked_report(
     manifests = source.read()
     place = source.place(manifests, workload)
     identity = identity_of(manifests, caller, source.namespace)
-    request_ = request_of(place, **request)
+    encoded = Requested(**request).encode(place)
     number = port_number(port, place.shape)
-    return report(manifests, place, Question(number, at or now(), Caller(ip, identity), request_))
+    return report(manifests, place, Question(number, at or now(), Caller(ip, identity), encoded))
 
 
 def denial_report(identifier: str, source: Source) -> Report:
@@ -126,7 +126,8 @@ def denial_report(identifier: str, source: Source) -> Report:
     record = ask_up({"ask": "denial", "id": identifier})["denial"]
     status = ask_up({"ask": "status"})
     paths = source.paths or (Path(str(status["folder"])),)
-    manifests = Manifests.read(paths, str(status["trustDomain"]))
+    networks = tuple(status.get("extraClusterNetworks", ()))
+    manifests = Manifests.read(paths, str(status["trustDomain"]), networks)
     place = source.place(manifests, str(record.get("workload") or f"{record['namespace']}/{record['pod']}"))
     question = question_of(record, facts_of(_kept(record.get("facts"))))
     answer = replay(manifests, place, question, table_of(_kept(record.get("table"))))
@@ -164,25 +165,27 @@ def identity_of(manifests: Manifests, caller: str, namespace: str) -> str | None
     return account_identity(f"{place.workload.namespace}/{place.shape.service_account}", domain)
 
 
-def request_of(  # one parameter for each option of the command
-    place: Place,
-    *,
-    method: str,
-    path: str,
-    host: str | None,
-    headers: list[tuple[str, str]],
-    grpc: str | None,
-    tcp: bool,
-) -> dict[str, object]:
-    """Return the request of the command's options. Raises Failure where they contradict each other."""
-    if tcp and grpc:
-        raise Failure("--tcp and --grpc: expected at most one of them")
-    if tcp:
-        return {"tcp": {"silent": False}}
-    authority = host or place.workload.name
-    if grpc is None:
-        return http_request(method, path, authority, headers)
-    service, slash, name = grpc.strip("/").partition("/")
-    if not slash or not name or "/" in name:
-        raise Failure(f"--grpc {grpc!r}: expected SERVICE/METHOD")
-    return grpc_request(service, name, authority, headers)
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """The request that the options describe."""
+
+    method: str
+    path: str
+    host: str | None
+    headers: list[tuple[str, str]]
+    grpc: str | None
+    tcp: bool
+
+    def encode(self, place: Place) -> dict[str, object]:
+        """Return it as a question has it. Raises Failure where the options contradict each other."""
+        if self.tcp and self.grpc:
+            raise Failure("--tcp and --grpc: expected at most one of them")
+        if self.tcp:
+            return {"tcp": {"silent": False}}
+        authority = self.host or place.workload.name
+        if self.grpc is None:
+            return http_request(self.method, self.path, authority, self.headers)
+        service, slash, name = self.grpc.strip("/").partition("/")
+        if not slash or not name or "/" in name:
+            raise Failure(f"--grpc {self.grpc!r}: expected SERVICE/METHOD")
+        return grpc_request(service, name, authority, self.headers)

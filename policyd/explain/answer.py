@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,7 @@ def _without_table(question: Question) -> Explanation:
         verdict="deny",
         reason="no_policy_loaded",
         status=_no_table_status(question),
-        grpc_status=14 if "grpc" in question.request else None,
+        grpc_status=14 if _is_grpc(question) else None,
         server=None,
         route=None,
         authorization=None,
@@ -112,7 +113,14 @@ def _without_table(question: Question) -> Explanation:
 def _no_table_status(question: Question) -> int | None:
     if not question.is_http:
         return None
-    return 200 if "grpc" in question.request else 503
+    return 200 if _is_grpc(question) else 503
+
+
+def _is_grpc(question: Question) -> bool:
+    """Return whether it is answered as gRPC, which a content type is enough for (semantics D5, R2)."""
+    headers = question.request.get("http", {}).get("headers", ())
+    types = [value.lower() for name, value in headers if name.lower() == "content-type"]
+    return "grpc" in question.request or any(re.match(r"application/grpc([+;]|$)", value) for value in types)
 
 
 def written_at(manifests: Manifests, origin: str | None) -> Origin:

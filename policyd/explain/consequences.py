@@ -46,7 +46,6 @@ class Shown(NamedTuple):
     workload: WorkloadName
     port: int
     identity: str | None
-    ip: str
     method: str | None
     path: str | None
 
@@ -68,7 +67,7 @@ def also_allows(before: Tables, after: Tables, shown: Shown) -> list[AlsoAllows]
 def _on_port(
     name: WorkloadName, before: ReadablePort, after: ReadablePort, shown: Shown
 ) -> Iterator[AlsoAllows]:
-    here = shown.workload == name and (shown.port in after.numbers or not after.numbers)
+    here = shown.workload == name and after.numbers == (shown.port,)
     for rule in _without(_grants(after), _grants(before)):
         more = _only_new(rule, [old for old in _grants(before) if old.origin == rule.origin])
         if not (here and _is_just(more, shown)):
@@ -201,16 +200,11 @@ def _routed(name: WorkloadName, before: ReadablePort, after: ReadablePort) -> It
 
 
 def _is_just(rule: ReadableRule, shown: Shown) -> bool:
-    """Whether a grant is for the request that was asked about and for no other."""
-    if shown.identity is None:
-        single = rule.identities is None and rule.networks is not None and len(rule.networks.any_of) == 1
-        single = (
-            single
-            and rule.networks is not None
-            and rule.networks.any_of[0].cidr.partition("/")[0] == shown.ip
-        )
-    else:
-        single = rule.identities is not None and rule.identities.any_of == (shown.identity,)
+    """Whether a grant is for the request that was asked about and for no other.
+
+    A grant by address alone never is: whoever calls from there has it, with an identity or without.
+    """
+    if shown.identity is None or rule.identities is None or rule.identities.any_of != (shown.identity,):
+        return False
     values = {each.subject.name.lower(): each.values for each in rule.conditions}
-    exact = values.get("method") == (shown.method,) and values.get("path") == (shown.path,)
-    return single and exact
+    return values.get("method") == (shown.method,) and values.get("path") == (shown.path,)

@@ -106,7 +106,6 @@ class _Search:
             self._place.workload,
             self._question.port,
             caller.identity,
-            caller.ip,
             request.get("method"),
             request.get("path"),
         )
