@@ -34,6 +34,8 @@ from policyd.model.origin import Origin
 from policyd.resources.mesh_defaults import MeshDefaults
 
 DEFAULT_TRUST_DOMAIN = "cluster.local"
+CLUSTER = "cluster"
+"""The key of a failure of the cluster's part; those of workloads have the key of their shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Compiler:
         self.refused = refused_externals(self.world, defaults, trust_domain)
         """ExternalWorkloads that have no table, and why (semantics W6)."""
         self.failures: dict[str, Finding] = {}
-        """Shapes whose rows the engine refused, and why. They keep the last good table, if they had one."""
+        """What the engine refused, and why, by shape. The last good table stays, if there was one."""
         self._compile(self.world.workloads.shape_keys())
 
     @property
@@ -142,30 +144,43 @@ class Compiler:
         facts |= {MESH} if mesh != context.mesh else set()
         facts |= {CLUSTER_RULES} if rules != context.cluster_rules else set()
         context.mesh, context.cluster_rules = mesh, rules
-        old, self._cluster = self._cluster, encode_cluster(compile_cluster(defaults, self.trust_domain))
-        return old.part != self._cluster.part
+        before = self._cluster.part
+        try:
+            self._cluster = encode_cluster(compile_cluster(defaults, self.trust_domain))
+        except EngineError as error:
+            self.failures[CLUSTER] = _failure(MESH_DEFAULTS, error)
+            return False
+        self.failures.pop(CLUSTER, None)
+        return before != self._cluster.part
 
     def _compile(self, shapes: Iterable[str]) -> None:
         for key in shapes:
             shape = self.world.workloads.shape(key)
-            view = View(self.world)
-            compiled = self._context.once(view, ("table", key), partial(self._workload, shape))
+            make = partial(self._workload, shape)
+            compiled = self._context.once(View(self.world), ("table", key), make)
             try:
                 part = encode_workload(compiled.rows)
                 table = assemble(key, self._cluster, compiled, part)
             except EngineError as error:
-                self.failures[key] = _failure(shape, error)
+                self.failures[key] = _failure(namespace_key(shape.namespace), error)
                 continue
             self.failures.pop(key, None)
             self._made[key] = _Made(compiled, part, table)
 
+    def _reassemble(self) -> None:
+        """Give every table the cluster's part as it is now; last good ones too: they must see revocations."""
+        self._compile(self.failures.keys() - {CLUSTER})
+        for key, made in self._made.items():
+            if made.table.cluster is not self._cluster.rows:
+                try:
+                    table = assemble(key, self._cluster, made.compiled, made.part)
+                except EngineError as error:
+                    self.failures[key] = _failure(MESH_DEFAULTS, error)
+                    continue
+                self._made[key] = replace(made, table=table)
+
     def _workload(self, shape: Shape, view: View) -> Compiled:
         return compile_workload(self._context, view, shape)
-
-    def _reassemble(self) -> None:
-        for key, made in self._made.items():
-            table = assemble(key, self._cluster, made.compiled, made.part)
-            self._made[key] = replace(made, table=table)
 
     def _defaults(self) -> MeshDefaults:
         return defaults_of(self.world.objects.get(MESH_DEFAULTS))
@@ -186,7 +201,7 @@ def _is_external(key: ObjectKey | str) -> bool:
     return isinstance(key, ObjectKey) and (key.group, key.kind) == EXTERNAL
 
 
-def _failure(shape: Shape, error: EngineError) -> Finding:
-    message = f"the engine refused the rows of a workload of this namespace: {error}"
-    advice = "the workload keeps its last good table, if it had one; make its policies smaller or fewer"
-    return Finding("error", "TableRefused", message, namespace_key(shape.namespace), advice=advice)
+def _failure(key: ObjectKey, error: EngineError) -> Finding:
+    message = f"the engine refused rows that were made of it: {error}"
+    advice = "the last good tables stay, where there were any; make policies smaller or fewer"
+    return Finding("error", "TableRefused", message, key, advice=advice)

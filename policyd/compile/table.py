@@ -41,8 +41,10 @@ def encode_workload(rows: WorkloadPart) -> bytes:
 
 
 def assemble(shape: str, cluster: EncodedCluster, compiled: Compiled, part: bytes) -> CompiledTable:
-    """Return the table of both parts; `part` is the encoded workload's."""
+    """Return the table of both parts; `part` is the encoded workload's.
+
+    It is read back as a proxy would, so that what a proxy would refuse never leaves. Raises SnapshotError.
+    """
     snapshot = engine.assemble(cluster.part, part)
-    return CompiledTable(
-        shape, snapshot, engine.version(snapshot), cluster.rows, compiled.rows, compiled.findings
-    )
+    version = engine.Table(snapshot).version
+    return CompiledTable(shape, snapshot, version, cluster.rows, compiled.rows, compiled.findings)

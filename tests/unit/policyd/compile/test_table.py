@@ -80,6 +80,12 @@ def test_rows_that_the_engine_refuses_leave_the_last_good_table(monkeypatch: pyt
     (failure,) = found.failures.values()
     assert "books" in failure.text
     assert "too large" in failure.text
+    (revoking,) = objects(mesh("{revoked: [{podUID: u}]}"))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "encode_workload", refuse)
+        assert found.apply([(revoking.key, revoking)]) == {WEB}
+    assert found.tables[WEB].cluster.revoked
+    assert found.failures
     (again,) = objects(policy("p", ", validUntil: '2030-01-01T00:00:00Z'"))
     assert found.apply([(again.key, again)]) == {WEB}
     assert not found.failures
