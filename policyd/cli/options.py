@@ -12,6 +12,7 @@ import click
 
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
+from policyd.cli.running import ask_up
 from policyd.explain.manifests import Manifests, Place
 from policyd.model.names import is_namespace_name, parse_workload
 from policyd.resources.instants import read_instant
@@ -28,10 +29,15 @@ class Source:
     namespace: str
 
     def read(self) -> Manifests:
-        """Read the manifests. Raises SourceError."""
-        if not self.paths:
-            raise Failure("no manifests given: say -f FILE or -f FOLDER, once or several times")
-        return Manifests.read(self.paths)
+        """Read the manifests given, else those of the running `policyctl up`. Raises SourceError, Failure."""
+        if self.paths:
+            return Manifests.read(self.paths)
+        try:
+            status = ask_up({"ask": "status"})
+        except Failure as failure:
+            message = "no manifests given: say -f FILE or -f FOLDER, or start `policyctl up`"
+            raise Failure(message) from failure
+        return Manifests.read([Path(str(status["folder"]))], str(status["trustDomain"]))
 
     def place(self, manifests: Manifests, workload: str) -> Place:
         """Find the workload that was named. Raises ResourceError for its spelling, else Failure."""
@@ -69,7 +75,7 @@ def source_options(command: Command) -> Command:
         multiple=True,
         type=click.Path(path_type=Path),
         metavar="PATH",
-        help="File or folder of manifests; may be given several times.",
+        help="File or folder of manifests; may be repeated.  [default: those of the running `policyctl up`]",
     )
     return with_files(with_namespace(command))
 

@@ -163,3 +163,15 @@ def test_an_id_that_is_not_known_exits_with_5(folder: Path, capsys: pytest.Captu
     with answering(at(folder), up_of(folder)):
         assert run(["explain", "id-2"]) == ExitCode.NOT_FOUND
     assert "id-2" in capsys.readouterr().err
+
+
+def test_without_files_the_running_ones_are_asked_about(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(at(folder), up_of(folder)):
+        assert (
+            run(["explain", "--to", "deploy/authors:8080", "-n", "books", "--from", "sa:webapp"])
+            == ExitCode.DONE
+        )
+        assert run(["compile", "deploy/authors", "-n", "books", "-o", "json"]) == ExitCode.DONE
+    assert f"books/webapp of {DOMAIN}" in capsys.readouterr().out
