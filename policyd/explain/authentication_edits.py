@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from policyd.explain.edit import add_entry, append_item
-from policyd.explain.readable import identity_text
 from policyd.explain.situation import Candidate, Object, Situation, written
 from policyd.index.world import World
 from policyd.model.names import POLICYD, ObjectKey
@@ -34,7 +33,7 @@ def admit_identity(situation: Situation, found: Object, at: FieldPath = SPEC) ->
     identity = situation.identity
     if identity is None:
         return
-    summary = f"add {identity_text(identity)} to {_called(found, at)}"
+    summary = f"add {situation.told(identity)} to {_called(found, at)}"
     account = account_of(identity, situation.manifests.compiler.trust_domain)
     if written(found, (*at, "identities")) is not None:
         yield from situation.edit(found, (*at, "identities"), partial(append_item, item=identity), summary)
@@ -51,7 +50,7 @@ def admit_account(situation: Situation, found: Object) -> Iterator[Candidate]:
     if identity is None or not isinstance(written(found, at), dict):
         return
     account = account_of(identity, situation.manifests.compiler.trust_domain)
-    summary = f"add {identity_text(identity)} to {_called(found, SPEC)}"
+    summary = f"add {situation.told(identity)} to {_called(found, SPEC)}"
     if account is not None and written(found, (*at, "serviceAccounts")) is not None:
         item = {
             name: value
@@ -75,7 +74,7 @@ def except_identity(situation: Situation, found: Object) -> Iterator[Candidate]:
     identity = situation.identity
     if identity is None or found.key.group != POLICYD:
         return
-    summary = f"except {identity_text(identity)} from {_called(found, SPEC)}"
+    summary = f"except {situation.told(identity)} from {_called(found, SPEC)}"
     listed = written(found, ("spec", "except", "identities"))
     if listed is not None:
         yield from situation.edit(
@@ -94,7 +93,7 @@ def except_item_identity(situation: Situation, found: Object, at: FieldPath) -> 
     identity = situation.identity
     if identity is None:
         return
-    summary = f"except {identity_text(identity)} from {_called(found, at)}"
+    summary = f"except {situation.told(identity)} from {_called(found, at)}"
     if written(found, (*at, "except")) is not None:
         yield from situation.edit(found, (*at, "except"), partial(append_item, item=identity), summary)
     else:

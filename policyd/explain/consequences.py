@@ -166,11 +166,11 @@ def _narrowed(old: ReadableRule, new: ReadableRule) -> str:
     if old.identities != new.identities and old.identities and new.identities:
         more = _added_identities(old.identities, new.identities)
         if new.effect is Effect.REQUIRE:
-            return f"{name} is now met by {identities_text(more)} as well, for {new.what}"
+            return f"{name} is now met by {identities_text(more, new.own)} as well, for {new.what}"
         out = IdentitySet(
             tuple(form for form in new.identities.except_ if form not in old.identities.except_)
         )
-        return f"{name} no longer refuses {identities_text(out)}, for {new.what}"
+        return f"{name} no longer refuses {identities_text(out, new.own)}, for {new.what}"
     if old.networks != new.networks and old.networks and new.networks:
         verb = "is now met from" if new.effect is Effect.REQUIRE else "now concerns only"
         return f"{name} {verb} {networks_text(new.networks)}, for {new.what}"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from policyd.explain.authentication_edits import account_of, reference_to, single_address
-from policyd.explain.readable import identity_text
 from policyd.explain.situation import Candidate, Object, Situation
 from policyd.model.names import POLICYD
 
@@ -94,4 +93,4 @@ def _manifest(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> dic
 
 def _caller_text(situation: Situation) -> str:
     identity = situation.identity
-    return situation.question.caller.ip if identity is None else identity_text(identity)
+    return situation.question.caller.ip if identity is None else situation.told(identity)

@@ -64,6 +64,8 @@ class ReadableRule:
     networks: NetworkSet | None
     conditions: tuple[Condition, ...]
     valid_until_millis: int
+    own: str
+    """The trust domain that identities are told without."""
 
     @property
     def action(self) -> str:
@@ -75,7 +77,7 @@ class ReadableRule:
         """Whom it names, in words."""
         if self.effect is Effect.REFUSE:
             return "everybody: it can't be read"
-        identity = "anyone" if self.identities is None else identities_text(self.identities)
+        identity = "anyone" if self.identities is None else identities_text(self.identities, self.own)
         also = " or no identity" if self.anonymous_too else ""
         where = "" if self.networks is None else f" from {networks_text(self.networks)}"
         return f"{identity}{also}{where}"
@@ -119,7 +121,7 @@ class ReadablePort:
 def ports_of(table: CompiledTable) -> list[ReadablePort]:
     """Return the ports that have a row of their own, those alike as one; last the one for all others."""
     cluster = tuple(_cluster_rules(table.cluster))
-    rules = list(_workload_rules(table.workload))
+    rules = list(_workload_rules(table.workload, table.cluster.trust_domain))
     alike: dict[Port, list[int]] = {}
     for port in table.workload.ports:
         alike.setdefault(replace(port, number=0), []).append(port.number)
@@ -146,7 +148,7 @@ def port_of(table: CompiledTable, number: int) -> ReadablePort:
 
 def rule_at(table: CompiledTable, index: int) -> ReadableRule | None:
     """Return the row at a place in the table: the workload's rules, then the cluster's."""
-    rules = [*_workload_rules(table.workload), *_cluster_rules(table.cluster)]
+    rules = [*_workload_rules(table.workload, table.cluster.trust_domain), *_cluster_rules(table.cluster)]
     return rules[index] if 0 <= index < len(rules) else None
 
 
@@ -155,17 +157,17 @@ def _probes(port: Port) -> Iterator[str]:
         yield f"{probe.kind.name.lower()} {probe.target or probe.service}".strip()
 
 
-def _workload_rules(part: WorkloadPart) -> Iterator[ReadableRule]:
+def _workload_rules(part: WorkloadPart, own: str) -> Iterator[ReadableRule]:
     for rule in part.rules:
         scoped = rule.scope in {Scope.ROUTE_SELECTED, Scope.ROUTE_MATCHED}
-        yield _resolve(rule, part.pools, part.routes[rule.route] if scoped else None)
+        yield _resolve(rule, part.pools, part.routes[rule.route] if scoped else None, own)
 
 
 def _cluster_rules(part: ClusterPart) -> Iterator[ReadableRule]:
-    return (_resolve(rule, part.pools, None) for rule in part.rules)
+    return (_resolve(rule, part.pools, None, part.trust_domain) for rule in part.rules)
 
 
-def _resolve(rule: Rule, pools: Pools, route: Route | None) -> ReadableRule:
+def _resolve(rule: Rule, pools: Pools, route: Route | None, own: str) -> ReadableRule:
     return ReadableRule(
         rule.effect,
         rule.level.name.lower(),
@@ -179,18 +181,20 @@ def _resolve(rule: Rule, pools: Pools, route: Route | None) -> ReadableRule:
         pools.networks[rule.networks] if rule.network is Who.SET else None,
         tuple(pools.conditions[index] for index in rule.conditions),
         rule.valid_until_millis,
+        own,
     )
 
 
-def identities_text(found: IdentitySet) -> str:
+def identities_text(found: IdentitySet, own: str) -> str:
     """Return whom a set names; an empty one names nobody."""
     if not found.any_of:
         return "nobody"
-    named = ", ".join(identity_text(form) for form in found.any_of)
-    return f"{named} except {', '.join(map(identity_text, found.except_))}" if found.except_ else named
+    named = ", ".join(identity_text(form, own) for form in found.any_of)
+    taken_out = ", ".join(identity_text(form, own) for form in found.except_)
+    return f"{named} except {taken_out}" if taken_out else named
 
 
-def identity_text(form: str) -> str:
+def identity_text(form: str, own: str) -> str:
     """Return a form of identity, shorter where it is an account: `books/webapp`, `books/*`."""
     if form == "*":
         return "every identity"
@@ -199,7 +203,7 @@ def identity_text(form: str) -> str:
         return f"every identity of {domain}"
     parts = path.split("/")
     if len(parts) == 4 and parts[0] == "ns" and parts[2] == "sa":
-        return f"{parts[1]}/{parts[3]}" if domain == "cluster.local" else f"{parts[1]}/{parts[3]} of {domain}"
+        return f"{parts[1]}/{parts[3]}" if domain == own else f"{parts[1]}/{parts[3]} of {domain}"
     return form
 
 

@@ -26,7 +26,7 @@ def render(report: Report, console: Console) -> None:
     console.print(verdict + Text(f"  {told.reason}{status}{grpc}"))
     console.print()
     _line(console, "request", f"{request_text(told)} to {report.place.workload.text}:{report.question.port}")
-    _line(console, "caller", f"{caller_text(told)} at {told.peer.ip}")
+    _line(console, "caller", f"{caller_text(told, report.trust_domain)} at {told.peer.ip}")
     _named(console, report, "server", told.server)
     _named(console, report, "route", told.route)
     _named(console, report, "rule", told.authorization, "authorization")

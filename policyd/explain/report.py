@@ -34,6 +34,7 @@ class Report:
 
     place: Place
     question: Question
+    trust_domain: str
     decision: Explanation
     why: str
     written: Mapping[str, str]
@@ -103,6 +104,7 @@ def _assemble(
     return Report(
         place,
         question,
+        manifests.compiler.trust_domain,
         told,
         because(manifests, table, question, told),
         {name: text for name, text in written.items() if text},

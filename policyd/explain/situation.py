@@ -13,7 +13,7 @@ from policyd.explain.answer import Explanation
 from policyd.explain.edit import CannotEditError, append_document, node_at
 from policyd.explain.manifests import Manifests, Place
 from policyd.explain.question import Question
-from policyd.explain.readable import ReadablePort, ReadableRule, port_of, rule_at
+from policyd.explain.readable import ReadablePort, ReadableRule, identity_text, port_of, rule_at
 from policyd.model.names import ObjectKey
 from policyd.model.origin import FieldPath
 from policyd.resources.base import Resource, Unreadable
@@ -46,6 +46,10 @@ class Situation:
     @property
     def identity(self) -> str | None:
         return self.question.caller.identity
+
+    def told(self, identity: str) -> str:
+        """Return an identity as people are told of it."""
+        return identity_text(identity, self.manifests.compiler.trust_domain)
 
     @property
     def port(self) -> ReadablePort | None:

@@ -66,7 +66,7 @@ def _rule_decided(manifests: Manifests, rule: ReadableRule, told: Explanation) -
     if rule.effect is Effect.REFUSE:
         return f"{name} can't be read, so it refuses {rule.what}{_problem(manifests, rule.authorization)}"
     if rule.effect is Effect.REQUIRE:
-        return f"Require {name} asks for {rule.who}, for {scope}; the caller is {caller_text(told)}"
+        return f"Require {name} asks for {rule.who}, for {scope}; the caller is {caller_text(told, rule.own)}"
     if rule.effect is Effect.DENY and told.reason == "no_identity":
         return f"Deny {name} names {rule.who}, for {scope}; who shows no identity might be one of these"
     verb = "grants" if rule.effect is Effect.ALLOW else "refuses"
@@ -106,7 +106,8 @@ def lacked(table: CompiledTable, miss: Miss, told: Explanation) -> list[str]:
 
 def _lack(rule: ReadableRule, failed: str, told: Explanation) -> str:
     if failed == "identity" and rule.identities is not None:
-        return f"it names {identities_text(rule.identities)}; the caller is {caller_text(told)}"
+        named = identities_text(rule.identities, rule.own)
+        return f"it names {named}; the caller is {caller_text(told, rule.own)}"
     if failed == "network" and rule.networks is not None:
         return f"it asks for an address in {networks_text(rule.networks)}; the caller is at {told.peer.ip}"
     if failed == "route" and rule.route is not None:
@@ -145,6 +146,6 @@ def request_text(told: Explanation) -> str:
     return f"{told.request['method']} {told.request['target']}"
 
 
-def caller_text(told: Explanation) -> str:
+def caller_text(told: Explanation, own: str) -> str:
     """Return who asks."""
-    return "without identity" if told.peer.identity is None else identity_text(told.peer.identity)
+    return "without identity" if told.peer.identity is None else identity_text(told.peer.identity, own)
