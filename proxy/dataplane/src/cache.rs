@@ -67,3 +67,6 @@ fn set_aside(state: &StateDir, name: &str, problem: &str) -> String {
     state.set_aside(name);
     format!("the kept {name} is not used: {problem}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,14 +30,14 @@ pub(crate) fn snapshot_of(port: &serde_json::Value) -> Vec<u8> {
     snapshot::assemble(&cluster, &workload).unwrap()
 }
 
-struct Policyd {
+pub(crate) struct Policyd {
     authority: Authority,
     chain: Vec<Vec<u8>>,
     key: KeyPair,
 }
 
 impl Policyd {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named(POLICYD)
     }
 
@@ -48,16 +48,16 @@ impl Policyd {
         Self { authority, chain, key }
     }
 
-    fn bundles(&self) -> Bundles {
+    pub(crate) fn bundles(&self) -> Bundles {
         bundles("cluster.local", &self.authority)
     }
 
-    fn sign(&self, context: &str, payload: Vec<u8>) -> Signed {
+    pub(crate) fn sign(&self, context: &str, payload: Vec<u8>) -> Signed {
         let message = [context.as_bytes(), &[0], &payload].concat();
         Signed { signature: self.key.sign(&message).unwrap(), payload, chain: self.chain.clone() }
     }
 
-    fn assign(&self, envelope: &Envelope, snapshot: Vec<u8>) -> Assignment {
+    pub(crate) fn assign(&self, envelope: &Envelope, snapshot: Vec<u8>) -> Assignment {
         Assignment {
             envelope: Some(self.sign("policyd.v1.Envelope", envelope.encode_to_vec())),
             snapshot,
@@ -82,7 +82,7 @@ fn basis(revision: u64) -> Vec<Basis> {
     vec![Basis { source: "files".to_owned(), kind: "Server".to_owned(), revision }]
 }
 
-fn envelope(snapshot: &[u8], revision: u64) -> Envelope {
+pub(crate) fn envelope(snapshot: &[u8], revision: u64) -> Envelope {
     Envelope {
         trust_domain: "cluster.local".to_owned(),
         workload: WORKLOAD.to_owned(),
@@ -97,7 +97,7 @@ fn envelope(snapshot: &[u8], revision: u64) -> Envelope {
     }
 }
 
-fn addressee() -> Addressee {
+pub(crate) fn addressee() -> Addressee {
     Addressee {
         signer: POLICYD.to_owned(),
         trust_domain: "cluster.local".to_owned(),

@@ -1,0 +1,89 @@
+use super::*;
+use crate::assignment::tests::{Policyd, addressee, envelope, snapshot_bytes};
+use crate::clock;
+
+struct Folder {
+    path: std::path::PathBuf,
+    state: StateDir,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("policyd-cache-{}", uuid::Uuid::now_v7()));
+        Self { state: StateDir::open(&path).unwrap(), path }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.path).unwrap();
+    }
+}
+
+fn kept(policyd: &Policyd, folder: &Folder) -> Accepted {
+    let bytes = snapshot_bytes(1);
+    let assignment = policyd.assign(&envelope(&bytes, 5), bytes);
+    let accepted =
+        addressee().accept(assignment, None, &policyd.bundles(), Source::Stream).unwrap();
+    keep_assignment(&folder.state, &accepted.holding.assignment).unwrap();
+    accepted
+}
+
+#[test]
+fn l4_02_what_was_kept_is_taken_up_with_its_latest_confirmation() {
+    let (policyd, folder) = (Policyd::new(), Folder::new());
+    assert!(resume(&folder.state, &addressee(), &policyd.bundles()).unwrap().is_none());
+    let accepted = kept(&policyd, &folder);
+    let held = &accepted.holding.held;
+    let later = clock::now_millis() + 5_000;
+    let confirmation = Confirmation {
+        workload: accepted.holding.workload.clone(),
+        pod_uid: addressee().pod_uid,
+        snapshot_sha256: held.snapshot_sha256.clone(),
+        facts_sha256: held.facts_sha256.clone(),
+        basis: held
+            .basis
+            .iter()
+            .cloned()
+            .map(|mut basis| {
+                basis.revision = 9;
+                basis
+            })
+            .collect(),
+        epoch: held.epoch,
+        at_millis: later,
+    };
+    keep_confirmation(
+        &folder.state,
+        &policyd.sign("policyd.v1.Confirmation", confirmation.encode_to_vec()),
+    )
+    .unwrap();
+    let (resumed, vouched) =
+        resume(&folder.state, &addressee(), &policyd.bundles()).unwrap().unwrap();
+    assert_eq!(resumed.parts.table_version, accepted.parts.table_version);
+    assert_eq!((vouched, resumed.holding.held.basis[0].revision), (later, 9));
+}
+
+#[test]
+fn l4_03_what_does_not_verify_is_set_aside_whole() {
+    let (policyd, folder) = (Policyd::new(), Folder::new());
+    kept(&policyd, &folder);
+    let whole = folder.state.read("assignment").unwrap().unwrap();
+    for at in (0..whole.len()).step_by(7) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        for damaged in [&flipped[..], &whole[..at]] {
+            folder.state.write("assignment", damaged).unwrap();
+            let resumed = resume(&folder.state, &addressee(), &policyd.bundles());
+            assert!(resumed.is_err(), "byte {at} of {}", whole.len());
+            assert!(folder.state.read("assignment").unwrap().is_none());
+        }
+    }
+    // Another pod's, and another signer's.
+    let mut other = addressee();
+    other.pod_uid.push('x');
+    folder.state.write("assignment", &whole).unwrap();
+    assert!(resume(&folder.state, &other, &policyd.bundles()).is_err());
+    folder.state.write("assignment", &whole).unwrap();
+    assert!(resume(&folder.state, &addressee(), &Policyd::new().bundles()).is_err());
+}
