@@ -79,31 +79,12 @@ class ControlPlane:
     ) -> None:
         file = self._run.path / f"{name}.json"
         write_private(file, json.dumps(settings, indent=1))
-        ready, said = asyncio.Event(), [""]
-
-        def on_line(line: str) -> None:
-            record = parse_record(line)
-            said[0] = line
-            if record is not None:
-                on_record(name, record)
-                if record.get("event") == f"{name}_ready":
-                    ready.set()
-            screen.service(name, line)
-
+        watch = _Startup(name, screen, on_record)
         words = [*python_program(module), "--config", str(file)]
-        child = Child(
-            Command(words, _environment(), self._run.path),
-            on_line,
-            lambda why: screen.problem(f"{name} {why}"),
-        )
+        child = Child(Command(words, _environment(), self._run.path), watch.on_line, watch.on_exit)
         self._children[name] = child
         child.start()
-        try:
-            await asyncio.wait_for(ready.wait(), START_SECONDS)
-        except TimeoutError:
-            raise SourceError(
-                f"{name}: not ready after {START_SECONDS:.0f} s; it last said: {said[0]}"
-            ) from None
+        await watch.wait()
 
     def _identity_settings(self) -> dict[str, object]:
         return {
@@ -149,6 +130,46 @@ class ControlPlane:
         while True:
             await asyncio.sleep(TOKEN_RENEW_SECONDS)
             self._write_token()
+
+
+class _Startup:
+    """Watches one process: whether it says that it is ready, ends before that, or says nothing in time."""
+
+    def __init__(
+        self, name: str, screen: Screen, on_record: Callable[[str, dict[str, object]], None]
+    ) -> None:
+        self._name = name
+        self._screen = screen
+        self._on_record = on_record
+        self._settled = asyncio.Event()
+        self._ready = False
+        self._last = "nothing"
+
+    def on_line(self, line: str) -> None:
+        """Take a line of the process."""
+        record = parse_record(line)
+        self._last = line
+        if record is not None:
+            self._on_record(self._name, record)
+            if record.get("event") == f"{self._name}_ready":
+                self._ready = True
+                self._settled.set()
+        self._screen.service(self._name, line)
+
+    def on_exit(self, why: str) -> None:
+        """Take its unexpected end."""
+        self._settled.set()
+        self._screen.problem(f"{self._name} {why}")
+
+    async def wait(self) -> None:
+        """Wait until it is ready. Raises SourceError where it won't be."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), START_SECONDS)
+        except TimeoutError:
+            late = f"{self._name}: not ready after {START_SECONDS:.0f} s; it last said: {self._last}"
+            raise SourceError(late) from None
+        if not self._ready:
+            raise SourceError(f"{self._name} did not start; it last said: {self._last}")
 
 
 def account_uid(namespace: str, name: str) -> str:

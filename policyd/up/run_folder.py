@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import stat
@@ -36,10 +37,13 @@ def base_folder() -> Path:
 
 
 class RunFolder:
-    """Everything of one run lies below `path`."""
+    """Everything of one run lies below `path`. Its lock is held as long as the run lives, however it ends."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="run-", dir=base_folder()))
+        base = base_folder()
+        _remove_dead(base)
+        self.path = Path(tempfile.mkdtemp(prefix="run-", dir=base))
+        self._lock = _lock(self.path, os.O_CREAT)
         self.pods = self._folder("pods")
         self.root = self.path / "root"
         self.replicas = self._folder("replicas")
@@ -58,5 +62,30 @@ class RunFolder:
     def remove(self) -> None:
         """Leave nothing behind, the base folder included where this was the last run."""
         shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
         with contextlib.suppress(OSError):  # another run is in it
             self.path.parent.rmdir()
+
+
+def _lock(run: Path, create: int = 0) -> int | None:
+    """Take a run's lock; None where its process lives, or the folder is gone or not a run's yet."""
+    try:
+        file = os.open(run / ".lock", os.O_RDWR | create | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+def _remove_dead(base: Path) -> None:
+    """Remove what runs left behind that were killed: keys too lie there."""
+    for run in base.glob("run-*"):
+        lock = _lock(run)
+        if lock is not None:
+            shutil.rmtree(run, ignore_errors=True)
+            os.close(lock)

@@ -42,6 +42,8 @@ class Screen:
     def service(self, name: str, line: str) -> None:
         """Pass on what one of our processes wrote, if it is a warning or somebody wants everything."""
         record = parse_record(line)
+        if record is not None and record.get("event") == "source_problem" and not self._verbose:
+            return  # the kubelet, which reads the same folder, says it already
         level = str((record or {}).get("level", "")).lower()
         if self._verbose or record is None or level in {"warning", "warn", "error", "critical"}:
             self._write(name, line if record is None else service_line(record))
