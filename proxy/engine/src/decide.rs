@@ -94,6 +94,8 @@ impl<'a> Read<'a> {
         if let Arrival::Http(request) = arrival
             && port.reading() == Reading::Http
             && request.unread().is_none()
+            // What T3 would refuse and T5 lets through is as unread as what the gate would refuse.
+            && (!port.profile().lenient || speaks(connection, request))
         {
             read.request = Some(request);
             let routes = &connection.table().routes;
@@ -155,10 +157,7 @@ impl<'a> Read<'a> {
             return false;
         }
         match self.arrival {
-            Arrival::Http(request) => {
-                !takes(connection, request.version())
-                    || (port.protocol() == Protocol::Grpc && !is_grpc_request(request))
-            }
+            Arrival::Http(request) => !speaks(connection, request),
             Arrival::Refused(_) => false,
             Arrival::Bytes | Arrival::Silence | Arrival::ForeignTls => {
                 port.protocol() != Protocol::Unknown || port.http_only(view)
@@ -194,6 +193,12 @@ impl<'a> Read<'a> {
             })
             .collect()
     }
+}
+
+/// Whether the request is of the protocol that the port's Server names (T3).
+fn speaks(connection: &Connection, request: &CanonicalRequest) -> bool {
+    takes(connection, request.version())
+        && (connection.port().protocol() != Protocol::Grpc || is_grpc_request(request))
 }
 
 /// Whether the port takes this version of HTTP at all.
