@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from policyd.sources.events import AnyObject
 from policyd.resources.read import read
+from policyd.sources.events import AnyObject
 from policyd.sources.yaml_documents import parse
 
 WORKLOADS = 1_000

@@ -1,7 +1,8 @@
 """The one door to the Rust engine: everything Python decides, encodes or canonicalises goes through here.
 
-Questions, answers and rows are JSON as bytes; `docs/decisions/0001-seams.md` has their shapes. Errors are those of
-`policyd.errors`: `SnapshotError`, `RequestRefused`, `PatternError`, `IdentityFormError`, else `EngineError`.
+Questions, answers and rows are JSON as bytes; `docs/decisions/0001-seams.md` has their shapes. Errors are
+those of `policyd.errors`: `SnapshotError`, `RequestRefused`, `PatternError`, `IdentityFormError`, else
+`EngineError`.
 """
 
 from policyd._engine import (

@@ -1,5 +1,7 @@
 //! What a decision costs at 10 to 100,000 rules, in worlds that spread the rules differently. Prints JSON lines; not a test.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench's own rows")]
+
 use std::{hint::black_box, net::IpAddr, sync::Arc, time::Instant};
 
 use engine::{

@@ -2,6 +2,8 @@
 //!
 //! `make cases` writes them to the folder that `POLICYD_CASES` names. Without it the test fails and says so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};

@@ -1,5 +1,7 @@
 //! Bytes that are no snapshot are refused whole, with a reason and without a panic (P-14, PC-09, PC-10).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
 use proptest::prelude::*;
 use serde_json::json;
 use snapshot::{SnapshotError, assemble, encode_cluster, encode_workload, load, version};
