@@ -115,6 +115,10 @@ async def _started(folder: Path, run: RunFolder, proxy: Path, screen: Screen) ->
         screen.say("explicit listeners on one machine: to try and test, no isolation boundary")
         await plane.start(screen, lambda _name, record: _offer(started.records, record))
         await kubelet.take(watch.start())
+        if not kubelet.replicas:
+            raise SourceError(
+                f"{folder}: no workload of it can be run here: none has a command of this machine"
+            )
         following = asyncio.create_task(kubelet.follow(watch))
         yield started
     finally:

@@ -147,6 +147,15 @@ async def test_what_can_not_be_begun_is_said_in_a_line(
     assert _left(runtime) == []
 
 
+async def test_a_folder_that_holds_nothing_to_run_is_said_in_a_line(runtime: Path) -> None:
+    async with policyctl(runtime, "up", str(BOOKS.parent / "emojivoto")) as process:
+        code, out = await _end(process)
+    assert code == 2, out
+    assert out.count("skipped") == 4
+    assert "no workload of it can be run here" in out
+    assert _left(runtime) == []
+
+
 async def test_a_missing_proxy_is_said_in_a_line(runtime: Path) -> None:
     async with policyctl(runtime, "up", str(BOOKS), POLICYD_PROXY="/no/such/proxy") as process:
         code, out = await _end(process)

@@ -1,0 +1,50 @@
+"""The settings file: strict, and every mistake said in a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from policyd.distribute.settings import Settings
+from servicekit.config import ConfigError, load_config
+
+GOOD = {
+    "trustDomain": "cluster.local",
+    "namespace": "policyd",
+    "listen": "127.0.0.1:9444",
+    "folders": ["manifests"],
+    "identity": {"address": "127.0.0.1:9443"},
+    "tokenFile": "token",
+    "rootsFile": "roots.pem",
+    "stateDir": "state",
+}
+
+
+def _read(folder: Path, **changes: object) -> Settings:
+    file = folder / "policyd.json"
+    file.write_text(json.dumps(GOOD | changes))
+    return load_config(file, Settings)
+
+
+def test_the_pods_folder_comes_first(tmp_path: Path) -> None:
+    assert _read(tmp_path).sources == (Path("manifests"),)
+    assert _read(tmp_path, podsFolder="pods").sources == (Path("pods"), Path("manifests"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("unknown", 1),
+        ("trustDomain", "Not A Domain"),
+        ("listen", "nowhere"),
+        ("folders", []),
+        ("folders", "manifests"),
+        ("identity", {"address": "x", "more": 1}),
+        ("extraClusterNetworks", ["127.0.0.1/8"]),
+    ],
+)
+def test_mistakes_name_file_and_key(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"policyd\.json: {key}"):
+        _read(tmp_path, **{key: value})
