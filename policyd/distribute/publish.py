@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -31,6 +32,7 @@ class Publisher:
 
     def __init__(self) -> None:
         self._listeners: dict[int, Listener] = {}
+        self._of_pod: Counter[str] = Counter()
         self._pending: asyncio.TimerHandle | None = None
         self._last = float("-inf")
 
@@ -42,14 +44,18 @@ class Publisher:
     @contextmanager
     def enrolled(self, listener: Listener) -> Iterator[None]:
         """Wake the listener while the block lasts. Raises GRPCError where there are too many already."""
-        same = sum(other.pod_key == listener.pod_key for other in self._listeners.values())
+        same = self._of_pod[listener.pod_key]
         if same >= MOST_STREAMS_PER_POD or len(self._listeners) >= MOST_STREAMS:
             raise exhausted("TOO_MANY_STREAMS", f"{same} of this pod, {len(self._listeners)} in all")
         self._listeners[id(listener)] = listener
+        self._of_pod[listener.pod_key] += 1
         try:
             yield
         finally:
             del self._listeners[id(listener)]
+            self._of_pod[listener.pod_key] -= 1
+            if not self._of_pod[listener.pod_key]:
+                del self._of_pod[listener.pod_key]
 
     def announce(self, batch: Batch) -> None:
         """Tell of a batch that the world has taken over and tables were compiled for."""
