@@ -13,6 +13,7 @@ from policyd.compile.external import refused_externals
 from policyd.compile.memo import Memo
 from policyd.compile.mesh import MESH_DEFAULTS, cluster_rules_of, defaults_of, mesh_of
 from policyd.compile.rows import Access
+from policyd.compile.refusing import refusing
 from policyd.compile.table import (
     CompiledTable,
     EncodedCluster,
@@ -60,7 +61,7 @@ class Compiler:
         self.refused = refused_externals(self.world, defaults, trust_domain)
         """ExternalWorkloads that have no table, and why (semantics W6)."""
         self.failures: dict[str, Finding] = {}
-        """What the engine refused, and why, by shape. The last good table stays, if there was one."""
+        """What the engine refused, and why, by shape. Such a workload's table refuses everything."""
         self._compile(self.world.workloads.shape_keys())
 
     @property
@@ -124,6 +125,7 @@ class Compiler:
 
     def _update(self, affected: Affected) -> None:
         facts = set(affected.facts)
+        cluster_failed = CLUSTER in self.failures
         cluster_changed = Fact("object", MESH_DEFAULTS) in facts and self._update_cluster(facts)
         if any(fact.of == MESH_DEFAULTS or _is_external(fact.of) for fact in affected.facts):
             self.refused = refused_externals(self.world, self._defaults(), self.trust_domain)
@@ -133,6 +135,8 @@ class Compiler:
             self.failures.pop(shape, None)
         stale = {str(key[1]) for key in self._context.memo.forget(facts) if key[0] == "table"}
         present = self.world.workloads.shape_keys()
+        if cluster_failed is not (CLUSTER in self.failures):
+            stale = set(present)
         self._compile((stale | affected.shapes_added) & present)
         if cluster_changed:
             self._reassemble()
@@ -156,28 +160,29 @@ class Compiler:
     def _compile(self, shapes: Iterable[str]) -> None:
         for key in shapes:
             shape = self.world.workloads.shape(key)
-            make = partial(self._workload, shape)
-            compiled = self._context.once(View(self.world), ("table", key), make)
-            try:
-                part = encode_workload(compiled.rows)
-                table = assemble(key, self._cluster, compiled, part)
-            except EngineError as error:
-                self.failures[key] = _failure(namespace_key(shape.namespace), error)
-                continue
-            self.failures.pop(key, None)
-            self._made[key] = _Made(compiled, part, table)
+            compiled = self._context.once(View(self.world), ("table", key), partial(self._workload, shape))
+            failure = self.failures.get(CLUSTER)
+            if failure is None:
+                try:
+                    self._made[key] = self._make(key, compiled)
+                except EngineError as error:
+                    failure = _failure(namespace_key(shape.namespace), error)
+            if failure is None:
+                self.failures.pop(key, None)
+            else:
+                self.failures[key] = failure
+                self._made[key] = self._make(key, refusing(shape.namespace, failure))
+
+    def _make(self, key: str, compiled: Compiled) -> _Made:
+        """Raise EngineError where the engine refuses the rows."""
+        part = encode_workload(compiled.rows)
+        return _Made(compiled, part, assemble(key, self._cluster, compiled, part))
 
     def _reassemble(self) -> None:
-        """Give every table the cluster's part as it is now; last good ones too: they must see revocations."""
-        self._compile(self.failures.keys() - {CLUSTER})
+        """Give every table the cluster's part as it is now."""
         for key, made in self._made.items():
             if made.table.cluster is not self._cluster.rows:
-                try:
-                    table = assemble(key, self._cluster, made.compiled, made.part)
-                except EngineError as error:
-                    self.failures[key] = _failure(MESH_DEFAULTS, error)
-                    continue
-                self._made[key] = replace(made, table=table)
+                self._made[key] = replace(made, table=assemble(key, self._cluster, made.compiled, made.part))
 
     def _workload(self, shape: Shape, view: View) -> Compiled:
         return compile_workload(self._context, view, shape)

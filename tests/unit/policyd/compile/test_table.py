@@ -8,7 +8,7 @@ import pytest
 from policyd import engine
 from policyd.compile import compiler as module
 from policyd.compile.compiler import parse_origin
-from policyd.compile.rows import encode
+from policyd.compile.rows import WorkloadPart, encode
 from policyd.compile.world import changes_of, compile_all, load_world
 from policyd.errors import SnapshotError
 from policyd.model.names import ObjectKey
@@ -65,30 +65,43 @@ def test_a_row_says_where_it_was_written() -> None:
         parse_origin("whatever")
 
 
-def test_rows_that_the_engine_refuses_leave_the_last_good_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = compiled(DEPLOYMENT, SERVER)
-    good = found.tables[WEB].version
+def test_a_workload_whose_rows_the_engine_refuses_refuses_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compiled(DEPLOYMENT, SERVER, policy("p", ""))
+    assert ask(found)["verdict"] == "allow"
+    encode_as_it_is = module.encode_workload
+
+    def refuse(rows: WorkloadPart) -> bytes:
+        if rows.ports:
+            raise SnapshotError("too large")
+        return encode_as_it_is(rows)
+
+    (grant,) = objects(policy("q", ""))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "encode_workload", refuse)
+        assert found.apply([(grant.key, grant)]) == {WEB}
+    assert ask(found)["reason"] == "policy_unreadable"
+    (failure,) = found.tables[WEB].findings
+    assert "books" in failure.text
+    assert "too large" in failure.text
+    (again,) = objects(policy("q", ", validUntil: '2030-01-01T00:00:00Z'"))
+    assert found.apply([(again.key, again)]) == {WEB}
+    assert ask(found)["verdict"] == "allow"
+    assert not found.failures
+
+
+def test_cluster_rows_that_the_engine_refuses_refuse_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compiled(DEPLOYMENT, SERVER, policy("p", ""))
 
     def refuse(rows: object) -> bytes:
         raise SnapshotError("too large")
 
-    (grant,) = objects(policy("p", ""))
+    (defaults,) = objects(mesh("{revoked: [{podUID: u}]}"))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "encode_workload", refuse)
-        assert found.apply([(grant.key, grant)]) == frozenset()
-    assert found.tables[WEB].version == good
-    (failure,) = found.failures.values()
-    assert "books" in failure.text
-    assert "too large" in failure.text
-    (revoking,) = objects(mesh("{revoked: [{podUID: u}]}"))
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "encode_workload", refuse)
-        assert found.apply([(revoking.key, revoking)]) == {WEB}
-    assert found.tables[WEB].cluster.revoked
-    assert found.failures
-    (again,) = objects(policy("p", ", validUntil: '2030-01-01T00:00:00Z'"))
-    assert found.apply([(again.key, again)]) == {WEB}
-    assert not found.failures
+        patched.setattr(module, "encode_cluster", refuse)
+        assert found.apply([(defaults.key, defaults)]) == {WEB}
+    assert ask(found)["reason"] == "policy_unreadable"
+    assert found.apply([(defaults.key, None)]) == {WEB}
+    assert ask(found)["verdict"] == "allow"
 
 
 def test_files_and_batches_make_the_same_world(tmp_path: Path) -> None:
