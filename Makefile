@@ -31,7 +31,7 @@ $(VENV)/.ready: requirements-dev.txt
 .PHONY: build proxy binding
 binding: $(VENV)/.ready ## Build the engine for Python into the environment
 	$(call say,Engine for Python)
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --locked --quiet
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --locked | { grep -v 'already satisfied' || true; }
 
 proxy: ## Build policyd-proxy
 	$(call say,policyd-proxy)
