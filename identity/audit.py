@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -34,9 +34,10 @@ class JournalError(Exception):
 class Journal:
     """One file, one writer. `last_issued_millis`: the latest `at` of an issuance, of former runs too."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
         """Open or create (0600) and find the chain's end; raises JournalError."""
         self._path = path
+        self._now = now
         self._file = -1
         self._previous = _ORIGIN
         self._waiting: list[tuple[Line, asyncio.Future[None] | None]] = []
@@ -54,7 +55,7 @@ class Journal:
 
     def note(self, line: Line) -> None:
         """Write soon, without waiting: refusals, which stand whether or not they are written."""
-        dropped = self._refusals.take(time.monotonic())
+        dropped = self._refusals.take(self._now())
         if dropped is None:
             return
         if dropped:

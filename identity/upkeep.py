@@ -64,9 +64,14 @@ class Upkeep:
         """Look once at everything that can become old."""
         now = datetime.now(UTC)
         changed = self._reload(now) or self._authority.keep_up(now)
-        if changed or now >= self._renew_at:
-            assert self._tls is not None  # noqa: S101 — prepare comes first
-            self._tls.replace(await self._renew_own())
+        try:
+            if changed or now >= self._renew_at:
+                assert self._tls is not None  # noqa: S101 — prepare comes first
+                self._tls.replace(await self._renew_own())
+        finally:
+            # After our own certificate: who hears of new roots must find a server that verifies by them.
+            if self._authority.bundles.sequence != self._feed.latest.sequence:
+                self._feed.publish(self._authority.bundles)
         self._alert()
 
     def _reload(self, now: datetime) -> bool:
@@ -78,8 +83,6 @@ class Upkeep:
             return False
         if changed:
             _log.info("issuer_reloaded", sequence=self._authority.bundles.sequence)
-            if self._authority.bundles.sequence != self._feed.latest.sequence:
-                self._feed.publish(self._authority.bundles)
         return changed
 
     async def _renew_own(self) -> ssl.SSLContext:

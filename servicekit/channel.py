@@ -25,6 +25,13 @@ class VerifiedChannel(Channel):
         """Connect with the first call; `context` is one of `tls.client_context`."""
         super().__init__(host, port, ssl=context)
         self._expected = expected
+        self._transport: asyncio.Transport | None = None
+
+    def close(self) -> None:
+        """Close at once: nothing is left to be said, so nobody waits for the other end's farewell."""
+        super().close()
+        if self._transport is not None:
+            self._transport.abort()
 
     async def _create_connection(self) -> H2Protocol:
         connecting = self._loop.create_connection(
@@ -41,6 +48,7 @@ class VerifiedChannel(Channel):
         except PeerError:
             transport.abort()
             raise
+        self._transport = transport
         return protocol
 
 

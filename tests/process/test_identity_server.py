@@ -160,7 +160,7 @@ def test_nothing_older_than_tls_1_3(running: Running) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with (
         socket.create_connection(("127.0.0.1", running.port), WAIT_SECONDS) as raw,
-        pytest.raises(ssl.SSLError, match=r"(?i)version|alert"),
+        pytest.raises(ssl.SSLError),
         context.wrap_socket(raw, server_hostname=SERVER_NAME),
     ):
         pass
