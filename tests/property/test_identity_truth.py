@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def bench() -> Bench:
 
 @pytest.mark.promise("P-9")
 @given(data=st.data(), namespace=LABEL, account=ACCOUNT, pod_uid=st.uuids().map(str))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=int(os.environ.get("POLICYD_CSRS", "600")), deadline=None)
 def test_a_certificate_is_the_tokens_or_is_not_issued(
     bench: Bench, data: st.DataObject, namespace: str, account: str, pod_uid: str
 ) -> None:
