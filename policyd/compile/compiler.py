@@ -12,8 +12,8 @@ from policyd.compile.context import CLUSTER_RULES, MESH, Context
 from policyd.compile.external import refused_externals
 from policyd.compile.memo import Memo
 from policyd.compile.mesh import MESH_DEFAULTS, cluster_rules_of, defaults_of, mesh_of
-from policyd.compile.rows import Access
 from policyd.compile.refusing import refusing
+from policyd.compile.rows import Access
 from policyd.compile.table import (
     CompiledTable,
     EncodedCluster,
