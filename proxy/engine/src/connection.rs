@@ -158,15 +158,15 @@ impl Connection {
     }
 
     /// What the rules come to that count for requests which selected the route.
-    pub(crate) fn selected(&self, route: RouteId, view: View) -> Option<Rc<Standing>> {
-        let list = self.port().by_selected.get(&route)?;
-        Some(self.cached(&self.resolved(view).selected, route, list, view))
+    pub(crate) fn selected(&self, route: RouteId, view: View) -> Rc<Standing> {
+        let cache = &self.resolved(view).selected;
+        self.cached(cache, route, view, |port| port.by_selected.get(&route))
     }
 
     /// What the rules come to that count for requests which the route matches.
-    pub(crate) fn matched(&self, route: RouteId, view: View) -> Option<Rc<Standing>> {
-        let list = self.port().by_matched.get(&route)?;
-        Some(self.cached(&self.resolved(view).matched, route, list, view))
+    pub(crate) fn matched(&self, route: RouteId, view: View) -> Rc<Standing> {
+        let cache = &self.resolved(view).matched;
+        self.cached(cache, route, view, |port| port.by_matched.get(&route))
     }
 
     fn resolved(&self, view: View) -> &Resolved {
@@ -176,17 +176,19 @@ impl Connection {
         }
     }
 
-    fn cached(
-        &self,
+    fn cached<'c>(
+        &'c self,
         cache: &RefCell<Standings>,
         route: RouteId,
-        list: &RuleList,
         view: View,
+        list: impl Fn(&'c Port) -> Option<&'c RuleList>,
     ) -> Rc<Standing> {
         if let Some(known) = cache.borrow().get(&route) {
             return Rc::clone(known);
         }
-        let standing = Rc::new(list.standing(&self.table, &self.peering(), view));
+        let standing = list(&self.port)
+            .map(|list| Rc::new(list.standing(&self.table, &self.peering(), view)))
+            .unwrap_or_default();
         // LIMIT: one entry per route of the table at most.
         cache.borrow_mut().insert(route, Rc::clone(&standing));
         standing

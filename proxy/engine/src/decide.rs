@@ -253,16 +253,13 @@ fn before_rules(
 fn by_rules(connection: &Connection, read: &Read<'_>, now: Timestamp, view: View) -> Outcome {
     let here = settle(connection, connection.at_port(view), read.request, now);
     let mut chosen = Firsts::default();
-    if let Some(route) = read.selected
-        && let Some(standing) = connection.selected(route, view)
-    {
-        chosen = settle(connection, &standing, read.request, now);
+    if let Some(route) = read.selected {
+        chosen = settle(connection, &connection.selected(route, view), read.request, now);
     }
     let mut concerned = Firsts::default();
     for route in &read.matched {
-        if let Some(standing) = connection.matched(*route, view) {
-            concerned.merge(&settle(connection, &standing, read.request, now));
-        }
+        let standing = connection.matched(*route, view);
+        concerned.merge(&settle(connection, &standing, read.request, now));
     }
     let first = |a: Option<RuleId>, b: Option<RuleId>| a.into_iter().chain(b).min();
     let at = |reason, rule, step| Outcome { reason, rule, step };

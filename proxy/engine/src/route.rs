@@ -147,6 +147,11 @@ impl Match {
         self.path.holds(request, rigour) && self.holds_beside_path(request, rigour)
     }
 
+    /// Whether nothing beside the path is asked.
+    pub(crate) fn asks_for_path_only(&self) -> bool {
+        self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
+    }
+
     /// The same without the path, for an index that has found the path already.
     pub(crate) fn holds_beside_path(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
         self.method.as_deref().is_none_or(|method| method == request.method())

@@ -17,6 +17,10 @@ struct Entry {
     route: RouteId,
     rule: u32,
     matched: u32,
+    /// Of a GRPCRoute.
+    grpc: bool,
+    /// Asks for nothing but the path.
+    plain: bool,
 }
 
 /// Rank among matches whose host and path rank the same: method, headers, query parameters (more first), then age, rule
@@ -140,12 +144,11 @@ fn find(routes: &[Route], entry: Entry) -> Option<&Match> {
 }
 
 fn rank(routes: &[Route], entry: Entry) -> Rank {
-    let grpc = routes.get(entry.route as usize).is_some_and(|route| route.kind == RouteKind::Grpc);
     let (method, headers, query) = find(routes, entry).map_or((false, 0, 0), |matched| {
         (matched.method.is_some(), matched.headers.len(), matched.query.len())
     });
     (
-        u8::from(!(method || grpc)),
+        u8::from(!(method || entry.grpc)),
         std::cmp::Reverse(headers),
         std::cmp::Reverse(query),
         (entry.route, entry.rule, entry.matched),
@@ -257,11 +260,14 @@ fn entries<'r>(
         move |(id, route)| {
             route.rules.iter().enumerate().flat_map(move |(rule, matches)| {
                 matches.iter().enumerate().map(move |(matched, content)| {
-                    (
-                        Entry { route: id, rule: index(rule), matched: index(matched) },
-                        route,
-                        content,
-                    )
+                    let entry = Entry {
+                        route: id,
+                        rule: index(rule),
+                        matched: index(matched),
+                        grpc: route.kind == RouteKind::Grpc,
+                        plain: content.asks_for_path_only(),
+                    };
+                    (entry, route, content)
                 })
             })
         },
