@@ -187,3 +187,23 @@ fn sorted(values: impl Iterator<Item = Box<str>>) -> Box<[Box<str>]> {
 fn fold(path: &str) -> Box<str> {
     gate::fold_path(path).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::host_matches;
+
+    #[test]
+    fn v6_a_star_stands_for_one_label_or_more() {
+        for (pattern, host, expected) in [
+            ("*.a.b", "x.a.b", true),
+            ("*.a.b", "x.y.a.b", true),
+            ("*.a.b", "a.b", false),
+            ("*.a.b", ".a.b", false),
+            ("*.a.b", "xa.b", false),
+            ("a.b", "a.b", true),
+            ("a.b", "x.a.b", false),
+        ] {
+            assert_eq!(host_matches(pattern, host), expected, "{pattern} {host}");
+        }
+    }
+}

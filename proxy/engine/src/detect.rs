@@ -177,4 +177,17 @@ mod tests {
         assert_eq!(spoken(&long, &line, 64), Spoken::Bytes);
         assert_eq!(line.feed(b" HTTP/1.1\n"), Line::Http);
     }
+
+    #[test]
+    fn t1_an_open_line_is_looked_at_until_a_byte_that_no_request_holds() {
+        for open in [&b"GET /a"[..], b"GET / HT", b"GET\t/ ", b"\r\n\r\nG", b"P"] {
+            assert_eq!(judge(open), Spoken::Unknown, "{}", open.escape_ascii());
+        }
+        for control in [0, 1, 8, 0x0b, 0x0c, 0x1b, 0x7f] {
+            let line = [b"GET / ", &[control][..], b"x"].concat();
+            assert_eq!(judge(&line), Spoken::Bytes, "{}", line.escape_ascii());
+        }
+        assert_eq!(judge(&[b'a'; 63]), Spoken::Unknown);
+        assert_eq!(judge(&[b'a'; 64]), Spoken::Bytes);
+    }
 }

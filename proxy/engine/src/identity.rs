@@ -267,4 +267,26 @@ mod tests {
     fn i7_empty_matches_nobody() {
         assert!(!set(&[], &[]).contains(&SpiffeId::parse("spiffe://td/a").unwrap()));
     }
+
+    #[test]
+    fn i1_an_identity_has_bounds() {
+        let id = |domain: usize, path: usize| {
+            format!("spiffe://{}/{}", "d".repeat(domain), "p".repeat(path))
+        };
+        let whole = |domain: usize| MAX_BYTES - "spiffe:///".len() - domain;
+        assert!(SpiffeId::parse(&id(255, 1)).is_ok());
+        assert!(SpiffeId::parse(&id(256, 1)).is_err());
+        assert!(SpiffeId::parse(&id(0, 1)).is_err());
+        assert!(SpiffeId::parse(&id(2, whole(2))).is_ok());
+        assert!(SpiffeId::parse(&id(2, whole(2) + 1)).is_err());
+    }
+
+    #[test]
+    fn i1_an_identity_is_shown_as_it_was_written() {
+        let text = "spiffe://td/ns/a/sa/b";
+        let id = SpiffeId::parse(text).unwrap();
+        assert_eq!((id.as_str(), id.trust_domain()), (text, "td"));
+        assert_eq!((id.to_string(), format!("{id:?}")), (text.into(), text.into()));
+        assert_eq!(IdentityForm::parse("spiffe://td/*").unwrap().as_str(), "spiffe://td/*");
+    }
 }

@@ -81,4 +81,10 @@ mod tests {
         assert!(set(&[("10.0.0.0/8", &[])]).contains("::ffff:10.2.3.4".parse().unwrap()));
         assert!(!set(&[("::/0", &[])]).contains("::ffff:10.2.3.4".parse().unwrap()));
     }
+
+    #[test]
+    fn i7_no_block_is_no_network() {
+        assert!(set(&[]).is_empty() && !set(&[]).contains("10.0.0.1".parse().unwrap()));
+        assert!(!set(&[("10.0.0.0/8", &[])]).is_empty());
+    }
 }

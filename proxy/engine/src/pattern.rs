@@ -177,4 +177,21 @@ mod tests {
         assert!(Pattern::parse(&"a".repeat(1025)).is_err());
         assert!(Pattern::parse("((a{99}){99}){99}").is_err());
     }
+
+    #[test]
+    fn v7_the_error_says_what_is_wrong() {
+        let dialect = [r"\p{L}", r"[\p{L}]", "(?x:a b)", "(?u)a", r"\b{start}", "[a&&b]"];
+        for text in dialect {
+            let error = Pattern::parse(text).unwrap_err();
+            assert!(matches!(error, PatternError::NotRe2(_)), "{text}: {error}");
+        }
+        let large = Pattern::parse("((a{99}){99}){99}").unwrap_err().to_string();
+        assert!(large.ends_with("exceeds size limit of 1048576 bytes."), "{large}");
+    }
+
+    #[test]
+    fn r3_a_pattern_is_as_long_as_it_was_written() {
+        assert_eq!(Pattern::parse("/a[0-9]").unwrap().length(), 7);
+        assert!(Pattern::parse(&"a".repeat(MAX_PATTERN_BYTES)).is_ok());
+    }
 }

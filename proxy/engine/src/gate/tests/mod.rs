@@ -1,9 +1,11 @@
 //! The gate's table of odd heads (security A.3), and its two contracts as properties.
 
+mod bounds;
 mod http1;
 mod http2;
 mod lenient;
 mod options;
+mod places;
 mod properties;
 mod targets;
 mod text;

@@ -125,6 +125,10 @@ fn v2_cookie_lines_are_one_value() {
     let request = accepted(with_fields("Cookie: a=1\r\nB: c\r\nCOOKIE: d=2"));
     assert_eq!(request.header_values("cookie").collect::<Vec<_>>(), [b"a=1; d=2"]);
     assert!(written(&request).contains("cookie: a=1; d=2\r\nb: c\r\n"));
+    let three = accepted(with_fields("Cookie: a=1\r\nCookie:\r\nCookie: d=2"));
+    assert_eq!(three.header_values("cookie").collect::<Vec<_>>(), [b"a=1; d=2"]);
+    let one = accepted(with_fields("Cookie: a=1; d=2"));
+    assert_eq!(one, three);
 }
 
 #[test]
@@ -149,4 +153,25 @@ fn r2_content_types_of_grpc() {
         );
     }
     assert!(!accepted(with_fields("A: b")).is_grpc_content_type());
+}
+
+#[test]
+fn h1_15_trailers_are_accepted_only_where_te_says_so() {
+    assert!(accepted(with_fields("TE: gzip, Trailers")).accepts_trailers());
+    assert!(!accepted(with_fields("TE: gzip")).accepts_trailers());
+    assert!(!accepted(with_fields("A: b")).accepts_trailers());
+}
+
+#[test]
+fn requests_are_equal_where_the_same_is_decided_on_and_forwarded() {
+    let one = accepted(with_fields("A: b"));
+    assert_eq!(one, accepted(with_fields("a:  b\r\nConnection: close")));
+    for other in
+        ["A: c", "B: b", "A: b\r\nA: b", "A: b\r\nTE: trailers", "A: b\r\nContent-Length: 0"]
+    {
+        assert_ne!(one, accepted(with_fields(other)), "{other}");
+    }
+    assert_ne!(one, accepted("GET /? HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n"));
+    assert_ne!(one, accepted("GET / HTTP/1.1\r\nHost: a:80\r\nA: b\r\n\r\n"));
+    assert_ne!(one, accepted("HEAD / HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n"));
 }

@@ -188,4 +188,6 @@ fn h1_10_unreserved_triplets_are_decoded_and_nothing_else_changes() {
     let request = accepted(with_line("GET /Admin;a=B/X/?Q=1 HTTP/1.1"));
     assert_eq!((request.path(), request.folded_path()), ("/Admin;a=B/X/", "/admin/x"));
     assert_eq!(accepted(with_line("GET /a HTTP/1.1")).folded_path(), "/a");
+    assert_eq!(accepted(with_line("GET /a/ HTTP/1.1")).folded_path(), "/a");
+    assert_eq!(accepted(with_line("GET / HTTP/1.1")).folded_path(), "/");
 }
