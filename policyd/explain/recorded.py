@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -39,7 +40,7 @@ def facts_of(content: bytes) -> Facts:
 def question_of(record: Mapping[str, Any], facts: Facts) -> Question:
     """Return the question that a denial line records. Raises ResourceError where it can't be asked again.
 
-    A query and the headers that no rule reads are not recorded (design §10).
+    Query keys and headers that no rule reads are not recorded: nothing was decided by them.
     """
     if record.get("direction") == "outbound":
         raise ResourceError("it was refused on the client's side, where no rule table decides")
@@ -60,8 +61,10 @@ def _request_of(record: Mapping[str, Any]) -> dict[str, object]:
     if not request:
         return {"tcp": {"silent": False}}
     headers = [(str(name), str(value)) for name, value in request.get("headers", ())]
+    query = urlencode([(str(key), str(value)) for key, value in request.get("query", ())])
     host, path = str(request.get("host", "")), str(request.get("path", "/"))
     if record.get("grpcStatus") is not None:
         service, _, method = path.strip("/").rpartition("/")
         return grpc_request(service, method, host, [pair for pair in headers if pair[0] != "content-type"])
-    return http_request(str(request.get("method")), path, host, headers, str(request.get("version")))
+    target = f"{path}?{query}" if query else path
+    return http_request(str(request.get("method")), target, host, headers, str(request.get("version")))

@@ -31,6 +31,7 @@ pub enum Reading {
 pub struct Port {
     row: PortRow,
     profile: GateProfile,
+    query_keys: Vec<String>,
     /// Rules of the scopes port and HTTP, the cluster's included.
     pub(crate) at_port: RuleList,
     /// Allows of a route, and the route's own unreadability.
@@ -93,6 +94,15 @@ impl Port {
     /// The profile for the gate: part of the table, so that gate, route and decision come from one snapshot (T4).
     pub fn profile(&self) -> &GateProfile {
         &self.profile
+    }
+
+    pub(crate) fn reading_keys(self, query_keys: Vec<String>) -> Self {
+        Self { query_keys, ..self }
+    }
+
+    /// The query keys that policies read, sorted: what a record of a denial holds of a query.
+    pub fn query_keys(&self) -> &[String] {
+        &self.query_keys
     }
 
     /// Whether anything is read here at all (T3).

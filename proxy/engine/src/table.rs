@@ -168,32 +168,40 @@ impl Table {
             websocket: row.websocket,
             ..GateProfile::default()
         };
-        profile.policy_headers =
-            self.headers_read(row.rules.iter().copied().chain(cluster.clone()), &row.routes);
-        Ok(Port::new(self, row, cluster.collect(), profile))
+        let concern = row.rules.iter().copied().chain(cluster.clone());
+        let (headers, keys) = self.names_read(concern, &row.routes);
+        profile.policy_headers = headers;
+        Ok(Port::new(self, row, cluster.collect(), profile).reading_keys(keys))
     }
 
-    /// The headers that the rules and routes read, sorted: the gate guards their names (G11, G14).
-    fn headers_read(&self, rules: impl Iterator<Item = RuleId>, routes: &[RouteId]) -> Vec<String> {
-        let mut names: Vec<String> = rules
+    /// What the rules and routes read, sorted: headers, whose names the gate guards (G11, G14), and query keys.
+    fn names_read(
+        &self,
+        rules: impl Iterator<Item = RuleId>,
+        routes: &[RouteId],
+    ) -> (Vec<String>, Vec<String>) {
+        let (mut headers, mut keys) = (Vec::new(), Vec::new());
+        let conditions = rules
             .filter_map(|id| self.rule(id).map(|rule| (id, rule)))
             .flat_map(|(id, rule)| rule.conditions.iter().map(move |index| (id, *index)))
-            .filter_map(|(id, index)| self.condition(id, index))
-            .filter_map(|condition| match condition.subject() {
-                Subject::Header(name) => Some(name.to_string()),
-                _ => None,
-            })
-            .collect();
-        let matches = routes
-            .iter()
-            .filter_map(|id| self.route(*id))
-            .flat_map(|route| route.rules.iter().flatten());
-        names.extend(
-            matches.flat_map(|entry| entry.headers.iter().map(|header| header.name.to_string())),
-        );
-        names.sort_unstable();
-        names.dedup();
-        names
+            .filter_map(|(id, index)| self.condition(id, index));
+        for condition in conditions {
+            match condition.subject() {
+                Subject::Header(name) => headers.push(name.to_string()),
+                Subject::Query(key) => keys.push(key.to_string()),
+                Subject::Method | Subject::Host | Subject::Path => {}
+            }
+        }
+        let attached = routes.iter().filter_map(|id| self.route(*id));
+        for entry in attached.flat_map(|route| route.rules.iter().flatten()) {
+            headers.extend(entry.headers.iter().map(|header| header.name.to_string()));
+            keys.extend(entry.query.iter().map(|item| item.name.to_string()));
+        }
+        for names in [&mut headers, &mut keys] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        (headers, keys)
     }
 }
 
