@@ -2,6 +2,8 @@
 
 use engine::{
     Form, Reason, Verdict,
+    gate::GateRule,
+    route::{Match, NamedMatch, PathTest, PathText, ValueTest},
     rows::{Access, Probe, Protocol},
 };
 
@@ -63,7 +65,7 @@ fn t2_where_nothing_is_read_the_gate_is_not_asked() {
         assert_eq!((decision.reason(), decision.form()), (Reason::Allowed, Form::Closed));
     }
     let decision = ask(&from_prober(open(Protocol::Unknown)), &Arrival::Refused(&refusal));
-    assert_eq!(decision.reason(), Reason::InvalidRequest(gate::GateRule::G1));
+    assert_eq!(decision.reason(), Reason::InvalidRequest(GateRule::G1));
     assert_eq!((decision.form(), decision.step()), (Form::Http, 2));
 }
 
@@ -117,4 +119,31 @@ fn d5_a_port_says_who_owns_it() {
     let connection = from_prober(port);
     assert_eq!(connection.port().server(), Some("server/a"));
     assert_eq!(connection.port().server_origin(), "servers.yaml:3");
+}
+
+#[test]
+fn t4_the_gate_guards_the_names_that_rules_and_routes_read() {
+    let named = |name: &str| NamedMatch { name: name.into(), test: ValueTest::Exact("a".into()) };
+    let matched = Match {
+        path: PathTest::Prefix(PathText::new("/")),
+        method: None,
+        headers: [named("x-route"), named("x-env")].into(),
+        query: [named("page"), named("by-route")].into(),
+    };
+    let query = Condition::new(Subject::Query("page".into()), Test::Exists);
+    let port = PortRow { routes: vec![0], ..PortRow::default() };
+    let reads = |condition| Rule { conditions: [condition].into(), ..rule(Effect::Allow) };
+    let mut rows = workload(vec![reads(1), reads(2), reads(0)], port);
+    rows.routes = vec![routes::one(matched)];
+    rows.pools.conditions.push(query);
+    let of_cluster = Rule { level: Level::Cluster, ..reads(2) };
+    let mut above = ClusterRows { rules: vec![of_cluster], ..cluster() };
+    above.pools.conditions.push(Condition::new(Subject::Header("x-all".into()), Test::Exists));
+    let connection = connect(above, rows, PROBER, None);
+    let port = connection.port();
+    assert_eq!(port.profile().policy_headers, ["x-all", "x-env", "x-route"]);
+    assert_eq!(port.query_keys(), ["by-route", "page"]);
+    let head = b"GET / HTTP/1.1\r\nhost: h\r\nx_env: p\r\n\r\n";
+    let refusal = gate::http1(head, port.profile()).unwrap_err();
+    assert_eq!(refusal.rule, GateRule::G11);
 }

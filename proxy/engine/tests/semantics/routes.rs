@@ -5,7 +5,7 @@ use engine::{
     condition::Rigour,
     gate::PathMode,
     pattern::Pattern,
-    route::{Match, PathTest, PathText, Route, RouteKind},
+    route::{Match, NamedMatch, PathTest, PathText, Route, RouteKind, ValueTest},
     rows::Access,
 };
 
@@ -25,8 +25,12 @@ fn route(kind: RouteKind, hosts: &[&str], matches: Vec<Match>) -> Route {
     }
 }
 
+pub(super) fn one(matched: Match) -> Route {
+    route(RouteKind::Http, &[], vec![matched])
+}
+
 pub(super) fn prefix(path: &str) -> Route {
-    route(RouteKind::Http, &[], vec![of(PathTest::Prefix(PathText::new(path)))])
+    one(of(PathTest::Prefix(PathText::new(path))))
 }
 
 fn regex(text: &str) -> PathTest {
@@ -102,10 +106,7 @@ fn r2_a_method_of_any_service_ranks_as_a_pattern_of_its_length() {
     let call = gate::http1(head.as_bytes(), &GateProfile::default()).unwrap();
     let grpc = || route(RouteKind::Grpc, &[], vec![of(last("abc"))]);
     let http = |text: &str| route(RouteKind::Http, &[], vec![of(regex(text))]);
-    let posted = |text: &str| {
-        let matched = Match { method: Some("POST".into()), ..of(regex(text)) };
-        route(RouteKind::Http, &[], vec![matched])
-    };
+    let posted = |text: &str| one(Match { method: Some("POST".into()), ..of(regex(text)) });
     // Longer first, whoever is older.
     assert_eq!(selected(vec![grpc(), http("/s/.*")], &call), Some(1));
     assert_eq!(selected(vec![http(".*"), grpc()], &call), Some(1));
@@ -114,4 +115,31 @@ fn r2_a_method_of_any_service_ranks_as_a_pattern_of_its_length() {
     assert_eq!(selected(vec![posted("/.*"), grpc()], &call), Some(0));
     assert_eq!(selected(vec![grpc(), posted("/.*")], &call), Some(0));
     assert_eq!(selected(vec![prefix("/s/abc"), grpc()], &call), Some(1));
+}
+
+#[test]
+fn v2_a_match_asks_for_all_it_names() {
+    let named = |name: &str| NamedMatch { name: name.into(), test: ValueTest::Exact("a".into()) };
+    let path = || of(PathTest::Prefix(PathText::new("/")));
+    let method = Match { method: Some("GET".into()), ..path() };
+    let header = Match { headers: [named("x")].into(), ..path() };
+    let query = Match { query: [named("k")].into(), ..path() };
+    for (matched, holds, fails) in [
+        (method, "GET / HTTP/1.1\r\n", "HEAD / HTTP/1.1\r\n"),
+        (header, "GET / HTTP/1.1\r\nx: a\r\n", "GET / HTTP/1.1\r\nx: b\r\n"),
+        (query, "GET /?k=a HTTP/1.1\r\n", "GET /?k=b HTTP/1.1\r\n"),
+    ] {
+        for (lines, expected) in [(holds, true), (fails, false)] {
+            let head = format!("{lines}host: h\r\n\r\n");
+            let read = gate::http1(head.as_bytes(), &GateProfile::default()).unwrap();
+            let chosen = selected(vec![one(matched.clone())], &read);
+            assert_eq!(chosen, expected.then_some(0), "{lines}");
+            // A5: a Deny of the route refuses what its match matches, and nothing else.
+            let port = PortRow { access: Access::AllUnauthenticated, ..PortRow::default() };
+            let mut rows = workload(vec![on_route(0, rule(Effect::Deny))], port);
+            rows.routes = vec![one(matched.clone())];
+            let reason = ask(&as_x(rows), &Arrival::Http(&read)).reason();
+            assert_eq!(reason == Reason::ExplicitDeny, expected, "{lines}");
+        }
+    }
 }
