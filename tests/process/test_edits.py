@@ -33,6 +33,7 @@ def _replace(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
+@pytest.mark.promise("P-3")
 async def test_a_grant_and_its_end(mesh: Mesh, manifests: Path) -> None:
     denied = await http(mesh.listener("traffic-0", WEBAPP), "DELETE", "/books/2")
     assert denied.status == 403
