@@ -144,12 +144,12 @@ async def test_httpx_keeps_and_streams_and_is_told_why_not(mesh: Mesh, by: str) 
         timeout=WAIT_SECONDS,
     ) as client:
         own_name = f"witness.books.sa.{mesh.up.trust_domain}"
-        more = {"extensions": {"sni_hostname": own_name}} if at.context else {}
-        answer = await client.post("/json", json={"a": [1, 2]}, **more)
+        name = {"sni_hostname": own_name}  # where it is our TLS that httpx speaks
+        answer = await client.post("/json", json={"a": [1, 2]}, extensions=name)
         assert (answer.status_code, json.loads(answer.json()["body"])) == (200, {"a": [1, 2]})
-        answer = await client.post("/stream", content=pieces(), **more)
+        answer = await client.post("/stream", content=pieces(), extensions=name)
         assert len(answer.json()["body"]) == 30_000
-        denied = await client.get("/internal/x", **more)
+        denied = await client.get("/internal/x", extensions=name)
         assert (denied.status_code, denied.json()["reason"]) == (403, "denied")
     record = await mesh.denial(denied.headers["x-policyd-decision"])
     assert record["reason"] == "explicit_deny"
