@@ -14,7 +14,12 @@ RECORD: dict[str, Any] = {
     "direction": "inbound",
     "port": 8080,
     "time": "2026-11-21T12:00:00Z",
-    "peer": {"ip": "10.0.0.7", "identity": "spiffe://td/ns/a/sa/b", "podUID": "p", "certificateSHA256": "0" * 64},
+    "peer": {
+        "ip": "10.0.0.7",
+        "identity": "spiffe://td/ns/a/sa/b",
+        "podUID": "p",
+        "certificateSHA256": "0" * 64,
+    },
     "request": {
         "version": "1.1",
         "method": "GET",
