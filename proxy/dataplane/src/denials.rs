@@ -79,12 +79,13 @@ pub struct RequestRecord {
     method: String,
     host: String,
     path: String,
+    query: Vec<(String, String)>,
     headers: Vec<(String, String)>,
 }
 
 impl RequestRecord {
-    /// Of the headers only those in `read`, lower case and sorted.
-    pub fn new(request: &CanonicalRequest, read: &[String]) -> Self {
+    /// Of the headers only those in `read`, lower case and sorted; of the query only the values of `keys`, decoded.
+    pub fn new(request: &CanonicalRequest, read: &[String], keys: &[String]) -> Self {
         let is_read = |name: &str| read.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
         Self {
             version: match request.version() {
@@ -95,6 +96,11 @@ impl RequestRecord {
             method: cut(request.method()),
             host: cut(request.host()),
             path: cut(request.path()),
+            query: keys
+                .iter()
+                .flat_map(|key| request.query_values(key).map(move |value| (key, value)))
+                .map(|(key, value)| (key.clone(), cut(&String::from_utf8_lossy(&value))))
+                .collect(),
             headers: request
                 .fields()
                 .filter(|(name, _)| is_read(name))
@@ -179,5 +185,24 @@ fn write_all(waiting: &Receiver<Message>, metrics: &Metrics) {
         if out.flush().is_err() {
             metrics.lost_lines.add(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::gate::{self, GateProfile};
+
+    use super::RequestRecord;
+
+    #[test]
+    fn only_what_policies_read_is_recorded() {
+        let head =
+            b"GET /a?k=a+b&secret=1&k=c%26d HTTP/1.1\r\nhost: h\r\nx-env: p\r\ncookie: s\r\n\r\n";
+        let request = gate::http1(head, &GateProfile::default()).unwrap();
+        let record = RequestRecord::new(&request, &["x-env".into()], &["k".into()]);
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(json["query"], serde_json::json!([["k", "a b"], ["k", "c&d"]]));
+        assert_eq!(json["headers"], serde_json::json!([["x-env", "p"]]));
+        assert_eq!(json["path"], "/a");
     }
 }

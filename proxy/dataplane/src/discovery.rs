@@ -48,6 +48,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// What its first endpoint speaks; nobody's turn is taken.
+    pub fn speaks(&self) -> Option<Speaks> {
+        self.endpoints.first().map(|endpoint| endpoint.speaks)
+    }
+
     /// All endpoints, beginning with another one at each call.
     pub fn in_turn(&self) -> impl Iterator<Item = &Endpoint> {
         let count = self.endpoints.len();
@@ -152,6 +157,7 @@ mod tests {
             .map(|endpoint| endpoint.address.port())
             .collect();
         assert_eq!(first, [1, 2, 1, 2]);
+        assert_eq!(service.speaks(), Some(Speaks::Http1));
         assert!(read.plaintext() && read.service("books/x:80").is_none());
     }
 

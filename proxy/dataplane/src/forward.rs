@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::pin::pin;
 
 use engine::Permit;
 use tokio::io::{
@@ -19,6 +20,8 @@ use crate::limits;
 pub struct Ended {
     /// Bytes that went to the client.
     pub to_client: u64,
+    /// Bytes that were taken from the client.
+    pub from_client: u64,
     /// Why it ended.
     pub why: Why,
 }
@@ -30,8 +33,26 @@ pub enum Why {
     Done,
     /// What the client sent may not go on.
     Refused,
-    /// One side broke.
-    Broken(io::Error),
+    /// This side broke.
+    Broken(Side, io::Error),
+}
+
+/// One of the two ends of a connection that is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Whoever came.
+    Client,
+    /// Where it goes.
+    Callee,
+}
+
+impl Side {
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Callee,
+            Self::Callee => Self::Client,
+        }
+    }
 }
 
 /// Forwards to the pod's application until both sides are done, one breaks, or `passes` says no to bytes of the client
@@ -61,25 +82,40 @@ where
     both_ways(client, endpoint, |_| true).await
 }
 
-async fn both_ways<C, A>(client: C, application: A, passes: impl FnMut(&[u8]) -> bool) -> Ended
+async fn both_ways<C, A>(client: C, callee: A, mut passes: impl FnMut(&[u8]) -> bool) -> Ended
 where
     C: AsyncRead + AsyncWrite + Unpin,
     A: AsyncRead + AsyncWrite + Unpin,
 {
     let (from_client, to_client) = split(client);
-    let (from_application, to_application) = split(application);
+    let (from_callee, to_callee) = split(callee);
     let half = HalfClosed::default();
-    let sent = Cell::new(0);
-    let up = pump(from_client, to_application, &half, passes);
-    let down = pump(from_application, to_client, &half, |bytes| {
+    let (taken, sent) = (Cell::new(0), Cell::new(0));
+    let mut up = pin!(pump((from_client, to_callee), Side::Client, &half, |bytes| {
+        taken.set(taken.get() + bytes.len() as u64);
+        passes(bytes)
+    }));
+    let mut down = pin!(pump((from_callee, to_client), Side::Callee, &half, |bytes| {
         sent.set(sent.get() + bytes.len() as u64);
         true
-    });
-    let why = match tokio::try_join!(up, down) {
-        Ok(_) => Why::Done,
-        Err(why) => why,
+    }));
+    let ended = tokio::select! {
+        ended = &mut up => match ended {
+            Ok(()) => down.await,
+            Err(why @ Why::Broken(Side::Callee, _)) => {
+                // It takes no more, but may have answered before: that must not be lost.
+                half.close();
+                down.await.and(Err(why))
+            }
+            Err(why) => Err(why),
+        },
+        ended = &mut down => match ended {
+            Ok(()) => up.await,
+            Err(why) => Err(why),
+        },
     };
-    Ended { to_client: sent.get(), why }
+    let why = ended.err().unwrap_or(Why::Done);
+    Ended { to_client: sent.get(), from_client: taken.get(), why }
 }
 
 /// Whether one direction has ended. From then on the other one must keep moving.
@@ -104,9 +140,10 @@ impl HalfClosed {
     }
 }
 
+/// Moves what comes from `side` until that ends.
 async fn pump<R, W>(
-    mut from: ReadHalf<R>,
-    mut to: WriteHalf<W>,
+    (mut from, mut to): (ReadHalf<R>, WriteHalf<W>),
+    side: Side,
     half: &HalfClosed,
     mut passes: impl FnMut(&[u8]) -> bool,
 ) -> Result<(), Why>
@@ -117,8 +154,8 @@ where
     let mut buffer = vec![0; limits::FORWARD_BUFFER_BYTES];
     loop {
         let count = tokio::select! {
-            read = from.read(&mut buffer) => read.map_err(Why::Broken)?,
-            () = half.stalled() => return Err(Why::Broken(io::ErrorKind::TimedOut.into())),
+            read = from.read(&mut buffer) => read.map_err(|error| Why::Broken(side, error))?,
+            () = half.stalled() => return Err(Why::Broken(side, io::ErrorKind::TimedOut.into())),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
         if bytes.is_empty() {
@@ -130,8 +167,11 @@ where
         if !passes(bytes) {
             return Err(Why::Refused);
         }
-        to.write_all(bytes).await.map_err(Why::Broken)?;
-        to.flush().await.map_err(Why::Broken)?;
+        let written = async {
+            to.write_all(bytes).await?;
+            to.flush().await
+        };
+        written.await.map_err(|error| Why::Broken(side.other(), error))?;
     }
 }
 
@@ -155,7 +195,7 @@ mod tests {
         let (from, _back) = split(near);
         let (keep, to) = split(far);
         let half = HalfClosed::default();
-        let moving = pump(from, to, &half, |bytes| !bytes.starts_with(b"GET"));
+        let moving = pump((from, to), Side::Client, &half, |bytes| !bytes.starts_with(b"GET"));
         let driving = async {
             client.write_all(b"one").await.unwrap();
             let mut got = [0; 3];

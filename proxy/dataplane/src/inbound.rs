@@ -216,7 +216,7 @@ impl InboundPort {
         let client = Prefixed::new(seen.bytes, stream);
         tokio::select! {
             ended = forward::to_application(permit, client, application, |bytes| watch.passes(bytes)) => {
-                if let Why::Broken(error) = ended.why {
+                if let Why::Broken(_, error) = ended.why {
                     debug!(problem = error.to_string(), "connection broken");
                 }
             }

@@ -107,6 +107,8 @@ pub struct Metrics {
     pub outbound_open: Gauge,
     /// Handshakes with us that failed.
     pub handshake_failures: Counter,
+    /// Outbound requests that went out once more, because the first connection broke before a byte came back.
+    pub repeated: Counter,
     /// Open connections that were cut because their grant was gone.
     pub cut: Counter,
     /// HTTP requests now in flight.
@@ -222,7 +224,7 @@ impl Metrics {
         line(out, name, &[], &desync.to_string());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 11] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
         [
             (
                 "policyd_would_deny_total",
@@ -240,6 +242,7 @@ impl Metrics {
                 "Handshakes with us that failed",
                 &self.handshake_failures,
             ),
+            ("policyd_outbound_repeated_total", "Outbound requests sent once more", &self.repeated),
             ("policyd_cut_total", "Open connections cut because their grant was gone", &self.cut),
             (
                 "policyd_lost_denial_lines_total",

@@ -20,7 +20,8 @@ use crate::endpoint::{self, Passage, Proven, Reached, Unreached};
 use crate::enforcement::Enforced;
 use crate::exchange::{Answer, Failure};
 use crate::first::{self, First, Look, Seen};
-use crate::forward::{self, Ended, Why};
+use crate::forward::{self, Ended, Side, Why};
+use crate::http1;
 use crate::limits;
 use crate::metrics::Subject;
 use crate::prefixed::Prefixed;
@@ -66,17 +67,12 @@ impl OutboundPort {
 
     async fn open(&self, mut stream: TcpStream) {
         sockets::tune(&stream);
-        let enforced = self.worker.shared.enforcement.current();
-        let endpoints =
-            enforced.as_deref().map(|enforced| self.endpoints(enforced)).unwrap_or_default();
+        let speaks = self.speaks();
         let mut seen = Seen::default();
-        let reads = endpoints.first().is_none_or(|endpoint| endpoint.speaks != Speaks::Bytes);
-        let first = if reads {
-            let patient =
-                endpoints.first().is_some_and(|endpoint| endpoint.speaks == Speaks::Http1);
-            first_words(&mut stream, &mut seen, patient).await
-        } else {
+        let first = if speaks == Some(Speaks::Bytes) {
             Ok(First::Bytes)
+        } else {
+            first_words(&mut stream, &mut seen, speaks == Some(Speaks::Http1)).await
         };
         let spoken = match first {
             Err(_) | Ok(First::Left) => return,
@@ -84,17 +80,53 @@ impl OutboundPort {
                 Spoken { http: first == First::Http1, head_only: seen.bytes.starts_with(b"HEAD ") }
             }
         };
-        let client = Prefixed::new(seen.bytes, stream);
-        let Some(enforced) = enforced else {
-            let refused = self.record(None, Reason::NoPolicyLoaded, spoken.http, "");
-            return answer(client, spoken, &refused).await;
-        };
-        match self.reach(&enforced, &endpoints, spoken).await {
-            Ok((endpoint, reached, passage)) => {
-                self.carry(client, endpoint, (reached, passage), spoken).await;
-            }
-            Err(refused) => answer(client, spoken, &refused).await,
+        if let Err(refused) = self.call(&mut stream, seen.bytes, spoken).await {
+            answer(stream, spoken, &refused).await;
         }
+    }
+
+    /// Carries the connection, of which `begun` was read. A request that nobody has heard goes out once more, on a new
+    /// connection: the other side may have closed the first one for reasons of its own.
+    async fn call(
+        &self,
+        stream: &mut TcpStream,
+        mut begun: Vec<u8>,
+        spoken: Spoken,
+    ) -> Result<(), Answer> {
+        let repeatable = spoken.http && http1::is_repeatable_alone(&begun);
+        let mut kept = repeatable.then(|| begun.clone());
+        loop {
+            // The table of this moment: the client may have taken its time to speak.
+            let Some(enforced) = self.worker.shared.enforcement.current() else {
+                return Err(self.record(None, Reason::NoPolicyLoaded, spoken.http, ""));
+            };
+            let endpoints = self.endpoints(&enforced);
+            let (endpoint, reached, passage) = self.reach(&enforced, &endpoints, spoken).await?;
+            // What is open for long must not keep a table that is no longer in force.
+            drop(enforced);
+            let length = begun.len() as u64;
+            let client = Prefixed::new(begun, &mut *stream);
+            let Some(ended) = self.carry(client, endpoint, (reached, passage), spoken).await else {
+                return Ok(());
+            };
+            // A connection that broke before a byte came back: the other side refused us, or its application is gone.
+            let Ended { to_client: 0, from_client, why: Why::Broken(Side::Callee, error) } = ended
+            else {
+                return Ok(());
+            };
+            let Some(again) = kept.take().filter(|_| from_client <= length && broke_off(&error))
+            else {
+                self.log_failure(&endpoint.address.to_string(), &error);
+                return Err(failure_answer(Failure::Unreachable));
+            };
+            begun = again;
+            self.worker.shared.metrics.repeated.add(1);
+        }
+    }
+
+    /// What the service speaks as far as is known now.
+    fn speaks(&self) -> Option<Speaks> {
+        self.worker.shared.enforcement.current()?.discovery.service(&self.port.service)?.speaks()
     }
 
     fn endpoints(&self, enforced: &Enforced) -> Vec<Endpoint> {
@@ -137,31 +169,27 @@ impl OutboundPort {
         warn!(service = self.port.service, endpoint, problem = error.to_string(), "not reached");
     }
 
+    /// None where the connection was cut, because this endpoint may no longer be talked to.
     async fn carry(
         &self,
-        mut client: Prefixed<TcpStream>,
+        client: Prefixed<&mut TcpStream>,
         endpoint: &Endpoint,
         (reached, passage): (Reached, Passage),
         spoken: Spoken,
-    ) {
-        let ended = match reached {
+    ) -> Option<Ended> {
+        match reached {
             Reached::Plain(stream) => {
                 tokio::select! {
-                    ended = forward::to_endpoint(passage, &mut client, stream) => Some(ended),
+                    ended = forward::to_endpoint(passage, client, stream) => Some(ended),
                     () = self.until_rejected(endpoint, None, spoken) => None,
                 }
             }
             Reached::Meshed(stream, proven) => {
                 tokio::select! {
-                    ended = forward::to_endpoint(passage, &mut client, stream) => Some(ended),
+                    ended = forward::to_endpoint(passage, client, stream) => Some(ended),
                     () = self.until_rejected(endpoint, Some(&proven), spoken) => None,
                 }
             }
-        };
-        // A connection that broke before a byte came back: the other side refused us, or its application is gone.
-        if let Some(Ended { to_client: 0, why: Why::Broken(error) }) = ended {
-            self.log_failure(&endpoint.address.to_string(), &error);
-            answer(client, spoken, &failure_answer(Failure::Unreachable)).await;
         }
     }
 
@@ -241,8 +269,19 @@ async fn first_words(stream: &mut TcpStream, seen: &mut Seen, patient: bool) -> 
     }
 }
 
+/// Whether a connection ended without a word: no alert of TLS, which says that the other side refuses us.
+fn broke_off(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
 /// HTTP gets an answer, anything else is closed (semantics D5).
-async fn answer(mut client: Prefixed<TcpStream>, spoken: Spoken, answer: &Answer) {
+async fn answer(mut client: TcpStream, spoken: Spoken, answer: &Answer) {
     if !spoken.http {
         return;
     }

@@ -10,7 +10,7 @@ use engine::{Arrival, Decision, Form, Reason};
 use crate::clock;
 use crate::exchange::{Answer, Decider, Failure, Granted, InFlight, Verdict};
 use crate::metrics::Subject;
-use crate::session::{About, Denial, Session, new_id};
+use crate::session::{About, Denial, Judged, Session, new_id};
 
 /// The step of D1 at which a probe is allowed.
 const PROBE_STEP: u8 = 3;
@@ -28,10 +28,9 @@ impl Decider for Session {
             return self
                 .refuse(Decision::refusal(Reason::Overloaded, Form::Http), About::default());
         };
-        match self.gate(head) {
-            Ok(request) => self.decide_request(request, in_flight),
-            Err(refusal) => {
-                let decision = refused(Session::decide(self, &Arrival::Refused(&refusal)));
+        match self.read(head) {
+            Ok(read) => self.settle_request(read, in_flight),
+            Err((refusal, decision)) => {
                 self.refuse(decision, About { gate: Some(&refusal), ..About::default() })
             }
         }
@@ -87,31 +86,39 @@ impl Session {
         ends.is_some_and(|end| end - BEFORE_EXPIRY_MILLIS <= clock::now_millis())
     }
 
-    /// Reads a head as the port of the table in force says; without a table only to know how to answer.
-    fn gate(&self, head: &[u8]) -> Result<CanonicalRequest, Refusal> {
-        match self.judged().as_deref() {
-            Some(judged) => http1(head, judged.connection.port().profile()),
-            None => http1(head, &GateProfile::default()),
+    /// Reads a head as the port of the table in force says, without a table only to know how to answer; and decides on it
+    /// by that very table, whatever comes into force meanwhile (semantics T4). Nothing is counted or written.
+    fn read(&self, head: &[u8]) -> Result<Read, (Refusal, Decision)> {
+        let judged = self.judged();
+        let judged = judged.as_deref();
+        let unknown = GateProfile::default();
+        let profile = judged.map_or(&unknown, |judged| judged.connection.port().profile());
+        match http1(head, profile) {
+            Err(refusal) => {
+                let decision = refused(Session::decide_on(judged, &Arrival::Refused(&refusal)));
+                Err((refusal, decision))
+            }
+            Ok(request) => {
+                let decision = Session::decide_on(judged, &Arrival::Http(&request));
+                let probe = decision.step() == PROBE_STEP && decision.permit().is_some();
+                let stripped = if probe { stripped_probe(judged, &request) } else { None };
+                Ok(Read { request, decision, probe, stripped })
+            }
         }
     }
 
     /// Whether a head is that of a probe which is exempt from policy (semantics T6). Nothing is counted or written.
     pub(crate) fn is_probe(&self, head: &[u8]) -> bool {
-        self.gate(head).is_ok_and(|request| {
-            let decision = Session::decide(self, &Arrival::Http(&request));
-            decision.step() == PROBE_STEP && decision.permit().is_some()
-        })
+        self.read(head).is_ok_and(|read| read.probe)
     }
 
-    fn decide_request(&self, request: CanonicalRequest, in_flight: InFlight) -> Verdict {
-        let decision = Session::decide(self, &Arrival::Http(&request));
-        let probe = decision.step() == PROBE_STEP && decision.permit().is_some();
+    fn settle_request(&self, read: Read, in_flight: InFlight) -> Verdict {
+        let Read { request, decision, probe, stripped } = read;
         let about = About { request: Some(&request), ..About::default() };
         match self.settle(Subject::Request, decision, about) {
             Err(denial) => verdict(&denial),
             Ok(permit) => {
-                let request = if probe { self.stripped_probe(&request) } else { Some(request) };
-                let Some(request) = request else {
+                let Some(request) = (if probe { stripped } else { Some(request) }) else {
                     // FAIL-CLOSED: a probe that can't be reduced to what is exempt is no exempt probe.
                     return self.refuse(
                         Decision::refusal(Reason::EngineError, Form::Http),
@@ -123,29 +130,6 @@ impl Session {
                 Verdict::Forward(Granted { request, permit, in_flight })
             }
         }
-    }
-
-    /// An exempt probe with only those headers that may reach the application (semantics T6).
-    fn stripped_probe(&self, request: &CanonicalRequest) -> Option<CanonicalRequest> {
-        let judged = self.judged()?;
-        let port = judged.connection.port();
-        let declared = port.probes().iter().find_map(|probe| match probe {
-            Probe::Http { target, headers } if **target == *request.target() => Some(headers),
-            _ => None,
-        })?;
-        let mut head =
-            format!("GET {} HTTP/1.1\r\nhost: {}\r\n", request.target(), request.authority())
-                .into_bytes();
-        for (name, value) in request.fields() {
-            if PROBE_HEADERS.contains(&name) || declared.iter().any(|known| **known == *name) {
-                head.extend_from_slice(name.as_bytes());
-                head.extend_from_slice(b": ");
-                head.extend_from_slice(value);
-                head.extend_from_slice(b"\r\n");
-            }
-        }
-        head.extend_from_slice(b"connection: close\r\n\r\n");
-        http1(&head, port.profile()).ok()
     }
 
     fn refuse(&self, decision: Decision, about: About<'_>) -> Verdict {
@@ -165,6 +149,38 @@ impl Session {
             grpc: form == Form::Grpc,
         }
     }
+}
+
+/// A head that the gate accepted, and what one table makes of it.
+struct Read {
+    request: CanonicalRequest,
+    decision: Decision,
+    /// Whether it is a probe that is exempt from policy.
+    probe: bool,
+    /// Of a probe, what may reach the application.
+    stripped: Option<CanonicalRequest>,
+}
+
+/// An exempt probe with only those headers that may reach the application (semantics T6).
+fn stripped_probe(judged: Option<&Judged>, request: &CanonicalRequest) -> Option<CanonicalRequest> {
+    let port = judged?.connection.port();
+    let declared = port.probes().iter().find_map(|probe| match probe {
+        Probe::Http { target, headers } if **target == *request.target() => Some(headers),
+        _ => None,
+    })?;
+    let mut head =
+        format!("GET {} HTTP/1.1\r\nhost: {}\r\n", request.target(), request.authority())
+            .into_bytes();
+    for (name, value) in request.fields() {
+        if PROBE_HEADERS.contains(&name) || declared.iter().any(|known| **known == *name) {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value);
+            head.extend_from_slice(b"\r\n");
+        }
+    }
+    head.extend_from_slice(b"connection: close\r\n\r\n");
+    http1(&head, port.profile()).ok()
 }
 
 /// FAIL-CLOSED: what the gate refused is never allowed, whatever the engine made of it; there is nothing to forward.

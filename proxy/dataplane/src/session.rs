@@ -122,7 +122,12 @@ impl Session {
 
     /// Decides, without counting or writing.
     pub(crate) fn decide(&self, arrival: &Arrival<'_>) -> Decision {
-        match self.judged().as_deref() {
+        Self::decide_on(self.judged().as_deref(), arrival)
+    }
+
+    /// The same on one table, where more than one thing is asked of it.
+    pub(crate) fn decide_on(judged: Option<&Judged>, arrival: &Arrival<'_>) -> Decision {
+        match judged {
             Some(judged) => decide(&judged.connection, arrival, judged.enforced.moment()),
             // INV-1: no table, no passage.
             None => Decision::refusal(Reason::NoPolicyLoaded, form_without_table(arrival)),
@@ -194,8 +199,10 @@ impl Session {
         answer.id = Some(id.to_owned());
         answer.table = judged.map(|judged| judged.enforced.table_version.clone());
         answer.facts = judged.map(|judged| judged.enforced.facts_version.clone());
-        let headers =
-            judged.map(|judged| judged.connection.port().profile().policy_headers.as_slice());
+        let (headers, keys) = judged.map_or((&[][..], &[][..]), |judged| {
+            let port = judged.connection.port();
+            (&port.profile().policy_headers, port.query_keys())
+        });
         let unread = about.request.and_then(CanonicalRequest::unread);
         shared.denials.write(&DenialRecord {
             time: clock::rfc3339(clock::now_millis()),
@@ -208,9 +215,7 @@ impl Session {
             service: None,
             decision: answer,
             peer: self.peer_record(),
-            request: about
-                .request
-                .map(|request| RequestRecord::new(request, headers.unwrap_or_default())),
+            request: about.request.map(|request| RequestRecord::new(request, headers, keys)),
             gate: about.gate.or(unread).map(GateRecord::from),
             detail: about.detail.map(ToOwned::to_owned),
         });

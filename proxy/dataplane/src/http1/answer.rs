@@ -70,8 +70,12 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    for _ in 0..=limits::INTERIM_ANSWERS {
-        let length = read_head(progress, upstream).await?;
+    for heads in 0..=limits::INTERIM_ANSWERS {
+        let length = read_head(progress, upstream).await.map_err(|broken| match broken {
+            // An interim answer is an answer: the application has seen the request.
+            Broken::Unheard if heads > 0 => BAD,
+            broken => broken,
+        })?;
         let bytes = upstream.bytes().get(..length).unwrap_or_default();
         let head = AnswerHead::parse(bytes).map_err(|_| BAD)?;
         let step = judge(progress, &head, &ending)?;

@@ -3,13 +3,15 @@
 use std::cell::Cell;
 
 use engine::Permit;
-use engine::gate::{GateRule, Refusal};
+use engine::gate::{GateProfile, GateRule, Refusal, http1};
 use engine::request::{CanonicalRequest, Framing, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::answer::{Broken, Ended, Progress, pass_on};
 use super::body::{Decoder, Encoder};
+use super::head::HeadEnd;
 use super::limits;
 use super::pool::{Connection, Pool};
 use super::transfer::{Fault, Pace, transfer};
@@ -105,6 +107,10 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
 
     /// An idle connection, or a new one. A request of HTTP/1.0 never gets one that others use (G18).
     async fn connect(&self, request: &CanonicalRequest) -> Option<Connection<U::Io>> {
+        if !is_repeatable(request) {
+            // Nothing may go wrong with this one: let what the kernel knows of ended connections arrive first.
+            yield_now().await;
+        }
         if request.version() != Version::Http10
             && let Some(connection) = self.take()
         {
@@ -225,9 +231,38 @@ where
     Ok(())
 }
 
+/// Whether `bytes` are one whole request and nothing else, and it may be sent again as below.
+pub(crate) fn is_repeatable_alone(bytes: &[u8]) -> bool {
+    HeadEnd::default().find(bytes) == Some(bytes.len())
+        && http1(bytes, &GateProfile::default()).is_ok_and(|request| is_repeatable(&request))
+}
+
 /// Whether a request may be sent again on another connection when the first closed without a word (RFC 9110 §9.2.2).
 fn is_repeatable(request: &CanonicalRequest) -> bool {
     !request.has_body()
         && request.framing() != Framing::Chunked
         && matches!(request.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_repeatable_alone;
+
+    #[test]
+    fn only_one_whole_request_without_a_body_is_repeated() {
+        for (bytes, expected) in [
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", true),
+            ("DELETE /1 HTTP/1.1\r\nhost: a\r\n\r\n", true),
+            ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n", true),
+            ("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n", false),
+            ("PUT / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\nhost: a\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\nG", false),
+            ("GET / HTTP/1.1\r\nhost: a\r\n", false),
+            ("GET / HTTP/1.1\nhost: a\n\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_repeatable_alone(bytes.as_bytes()), expected, "{bytes}");
+        }
+    }
 }

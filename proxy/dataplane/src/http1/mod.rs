@@ -21,6 +21,7 @@ mod transfer;
 mod upgrade;
 mod wire;
 
+pub(crate) use forward::is_repeatable_alone;
 pub use pool::Pool;
 pub use session::{serve, serve_pooled};
 

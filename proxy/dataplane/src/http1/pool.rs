@@ -83,3 +83,29 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tokio::net::TcpStream;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_kernel_knows_to_be_closed_is_not_given_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (application, _) = listener.accept().unwrap();
+        let (reader, writer) = wire::split(stream);
+        let pool = Pool::default();
+        pool.put(Connection { reader, writer, reused: false });
+        let alive = pool.take(|| {}).unwrap();
+        pool.put(alive);
+        // Nothing has run since that could have noticed, but for what a request that can't be repeated waits for.
+        drop(application);
+        yield_now().await;
+        assert!(pool.take(|| {}).is_none());
+    }
+}

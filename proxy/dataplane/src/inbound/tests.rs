@@ -242,6 +242,43 @@ fn p_3_a_request_in_flight_is_cut_when_its_grant_is_gone() {
 }
 
 #[test]
+fn a_new_table_does_not_cut_http_between_requests() {
+    const ONE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let mut client = rig.client().await;
+        let mut answer = [0; ONE.len()];
+        client.write_all(GET).await.unwrap();
+        let (mut application, _) = rig.application.accept().await.unwrap();
+        let mut bytes = [0; 4096];
+        for access in [DENY, AUDIT, ALLOW] {
+            assert!(application.read(&mut bytes).await.unwrap() > 0);
+            application.write_all(ONE).await.unwrap();
+            client.read_exact(&mut answer).await.unwrap();
+            // Each is a table of its own, and the connection is looked at again for each.
+            let mut seen = rig.shared.revisit.subscribe();
+            rig.enforce(access);
+            seen.changed().await.unwrap();
+            rig.enforce(ALLOW);
+            seen.changed().await.unwrap();
+            client.write_all(GET).await.unwrap();
+        }
+        assert_eq!(rig.shared.metrics.cut.get(), 0);
+        // Each request is decided by itself.
+        assert!(application.read(&mut bytes).await.unwrap() > 0);
+        application.write_all(ONE).await.unwrap();
+        client.read_exact(&mut answer).await.unwrap();
+        rig.enforce(DENY);
+        client.write_all(GET).await.unwrap();
+        let mut refusal = String::new();
+        client.read_to_string(&mut refusal).await.unwrap();
+        assert!(refusal.starts_with("HTTP/1.1 403 "), "{refusal}");
+        assert_eq!(rig.shared.metrics.cut.get(), 0);
+    });
+}
+
+#[test]
 fn http2_is_refused_where_requests_would_be_read() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     run(async {

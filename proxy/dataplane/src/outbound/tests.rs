@@ -32,15 +32,9 @@ fn keyring(identity: &str, root: &Authority) -> Keyring {
     keyring
 }
 
-/// The calling side: an outbound listener whose one endpoint is `endpoint`, expected to be `identity`.
-async fn caller(
-    root: &Authority,
-    endpoint: SocketAddr,
-    identity: &str,
-    plaintext: &str,
-) -> (Rc<Worker>, SocketAddr) {
-    let shared = shared(keyring(WEBAPP, root));
-    let discovery = generated::Discovery {
+/// What is known of the one service: its one endpoint.
+fn discovery(endpoint: SocketAddr, identity: &str, plaintext: &str) -> Discovery {
+    let message = generated::Discovery {
         services: vec![generated::ServicePort {
             service: "books/authors:80".to_owned(),
             endpoints: vec![generated::Endpoint {
@@ -52,7 +46,18 @@ async fn caller(
         }],
         outbound_plaintext: plaintext.to_owned(),
     };
-    let discovery = Discovery::read(&discovery).unwrap();
+    Discovery::read(&message).unwrap()
+}
+
+/// The calling side: an outbound listener whose one endpoint is `endpoint`, expected to be `identity`.
+async fn caller(
+    root: &Authority,
+    endpoint: SocketAddr,
+    identity: &str,
+    plaintext: &str,
+) -> (Rc<Worker>, SocketAddr) {
+    let shared = shared(keyring(WEBAPP, root));
+    let discovery = discovery(endpoint, identity, plaintext);
     enforce(&shared, &snapshot_bytes(1), Facts::default(), discovery);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
@@ -150,5 +155,111 @@ fn unmeshed_endpoints_are_called_where_that_is_allowed() {
         assert!(say(listen, GET).await.starts_with("HTTP/1.1 502 "));
         let counted = "subject=\"outbound\",verdict=\"deny\",reason=\"no_identity\"} 1\n";
         assert!(worker.shared.metrics.text(crate::metrics::Moments::default()).contains(counted));
+    });
+}
+
+/// An endpoint takes a connection, hears a request and resets it.
+async fn break_off(endpoint: &TcpListener) -> Vec<u8> {
+    let (stream, bytes) = heard(endpoint).await;
+    stream.set_zero_linger().unwrap();
+    bytes
+}
+
+async fn heard(endpoint: &TcpListener) -> (TcpStream, Vec<u8>) {
+    let (mut stream, _) = endpoint.accept().await.unwrap();
+    let mut bytes = vec![0; 4096];
+    let count = stream.read(&mut bytes).await.unwrap();
+    bytes.truncate(count);
+    (stream, bytes)
+}
+
+/// A caller of an endpoint without TLS, which is the test's.
+async fn plain_caller() -> (TcpListener, Rc<Worker>, SocketAddr) {
+    let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = endpoint.local_addr().unwrap();
+    let (worker, listen) = caller(&authority("root"), address, "", "Allow").await;
+    (endpoint, worker, listen)
+}
+
+#[test]
+fn a_request_that_nobody_heard_goes_out_once_more() {
+    run(async {
+        let (endpoint, worker, listen) = plain_caller().await;
+        let (answer, ()) = tokio::join!(say(listen, GET), async {
+            assert_eq!(break_off(&endpoint).await, GET);
+            let (mut stream, bytes) = heard(&endpoint).await;
+            assert_eq!(bytes, GET);
+            stream.write_all(OK).await.unwrap();
+        });
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // Once, and no more.
+        let (answer, ()) = tokio::join!(say(listen, GET), async {
+            break_off(&endpoint).await;
+            break_off(&endpoint).await;
+        });
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert_eq!(worker.shared.metrics.repeated.get(), 2);
+    });
+}
+
+#[test]
+fn what_may_have_had_an_effect_goes_out_once() {
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nhost: authors\r\ncontent-length: 1\r\n\r\nx";
+    run(async {
+        let (endpoint, worker, listen) = plain_caller().await;
+        let (answer, _) = tokio::join!(say(listen, POST), break_off(&endpoint));
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+        assert_eq!(worker.shared.metrics.repeated.get(), 0);
+    });
+}
+
+#[test]
+fn after_the_first_byte_of_an_answer_nothing_goes_out_again() {
+    run(async {
+        let (endpoint, worker, listen) = plain_caller().await;
+        let mut client = TcpStream::connect(listen).await.unwrap();
+        client.write_all(GET).await.unwrap();
+        let (mut stream, _) = heard(&endpoint).await;
+        stream.write_all(b"H").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'H');
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+        let mut rest = Vec::new();
+        let _ = client.read_to_end(&mut rest).await;
+        assert!(rest.is_empty());
+        assert_eq!(worker.shared.metrics.repeated.get(), 0);
+    });
+}
+
+#[test]
+fn the_table_of_the_first_words_counts_not_that_of_the_connection() {
+    run(async {
+        let root = authority("root");
+        let callee = Rig::with(keyring(AUTHORS, &root)).await;
+        callee.enforce(ALL_UNAUTHENTICATED);
+        // Nobody listens where the first table says.
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (worker, listen) = caller(&root, gone.local_addr().unwrap(), "", "Allow").await;
+        drop(gone);
+        let mut client = TcpStream::connect(listen).await.unwrap();
+        while worker.shared.metrics.outbound_open.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        enforce(
+            &worker.shared,
+            &snapshot_bytes(1),
+            Facts::default(),
+            discovery(callee.proxy, "", "Allow"),
+        );
+        let (answer, _) = tokio::join!(
+            async {
+                client.write_all(GET).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            },
+            callee.answer(OK)
+        );
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     });
 }

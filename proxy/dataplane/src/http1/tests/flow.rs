@@ -158,6 +158,20 @@ async fn a_connection_that_went_stale_is_replaced_for_a_request_that_may_be_repe
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_was_answered_with_an_interim_answer_is_not_repeated() {
+    let script: Script = Rc::new(|pending| {
+        let taken = whole(pending)?;
+        let second = pending.starts_with(b"GET /second");
+        let bytes = if second { "HTTP/1.1 103 Early Hints\r\n\r\n" } else { OK };
+        Some(Reply { taken, bytes: bytes.into(), close: second })
+    });
+    let world = World::new(script);
+    let answer = world.send(get("/first") + &get("/second")).await;
+    assert!(answer.contains("200 OK") && answer.contains("502"), "{answer}");
+    assert_eq!(world.received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_the_session_cuts_both_ends() {
     let world = World::new(Rc::new(|_| None));
     let (ours, theirs) = duplex(1024);
