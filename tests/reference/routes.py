@@ -14,7 +14,7 @@ GATEWAY = "gateway.networking.k8s.io"
 SERVER_GROUPS = ("policy.linkerd.io", "policyd.dev")
 HTTP_FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier", "RequestRedirect")
 GRPC_FILTERS = ("RequestHeaderModifier", "ResponseHeaderModifier")
-REGEX_BYTES, REGEXES_OF_A_SERVER = 1024, 64
+REGEX_BYTES, REGEXES_OF_A_SERVER, RE2_REPEATS = 1024, 64, 1_000
 
 
 @dataclass
@@ -60,10 +60,8 @@ def full_match(pattern: str, value: Any) -> bool:
     return re.fullmatch(pattern, value, re.ASCII) is not None
 
 
-def _repetitions(pattern: str) -> int:
-    """How often the pattern's deepest part is written out where every counted repetition is."""
-    counts = [int(count) for pair in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern) for count in pair if count]
-    return math.prod(counts)
+def _counts(pattern: str) -> list[int]:
+    return [int(count) for pair in re.findall(r"\{(\d+)(?:,(\d*))?\}", pattern) for count in pair if count]
 
 
 def regex(value: Any) -> str:
@@ -73,7 +71,11 @@ def regex(value: Any) -> str:
         re.compile(pattern)
     except re.error as error:
         raise Unreadable(f"{pattern!r}: {error}") from error
-    if _repetitions(pattern) > 20_000:
+    counts = _counts(pattern)
+    if any(count > RE2_REPEATS for count in counts):
+        raise Unreadable(f"{pattern!r} repeats more often than RE2 does")
+    # Written out, every counted repetition is as long as that.
+    if math.prod(counts) > 20_000:
         raise Unreadable(f"{pattern!r} compiles to more than 1 MiB")
     if len(pattern.encode()) > REGEX_BYTES or re.search(r"\(\?[=!<]|\\[1-9]", pattern):
         raise Unreadable(f"{pattern!r} isn't RE2 of at most {REGEX_BYTES} bytes")

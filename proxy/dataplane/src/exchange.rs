@@ -26,7 +26,7 @@ pub trait Decider {
     fn refuse_body(&self, request: &CanonicalRequest, refusal: Refusal) -> Answer;
     /// The application failed. No denial, but counted and answered.
     fn failed(&self, failure: Failure) -> Answer;
-    /// Whether the connection should end after the present exchange (SIGTERM, the peer's certificate ends).
+    /// Whether the connection should end after the present exchange (SIGTERM, memory is short, the peer's certificate ends).
     fn ending(&self) -> bool;
     /// Ends as soon as [`Decider::ending`] is true. Awaited between requests only.
     fn ended(&self) -> impl Future<Output = ()> {

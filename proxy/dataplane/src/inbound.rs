@@ -19,6 +19,7 @@ use crate::handshake;
 use crate::hello::Hello;
 use crate::http1::{self, Pool};
 use crate::limits;
+use crate::memory::Pressure;
 use crate::metrics::Subject;
 use crate::places::Place;
 use crate::prefixed::Prefixed;
@@ -61,9 +62,12 @@ impl InboundPort {
         let shared = &self.worker.shared;
         shared.metrics.inbound_connections.add(1);
         shared.metrics.inbound_open.add(1);
-        match shared.inbound_places.take() {
-            Some(place) => self.open(stream, source, place).await,
-            None => overloaded(&self.session(source, None)),
+        if shared.memory.pressure() >= Pressure::Shed {
+            overloaded(&self.session(source, None), "memory");
+        } else if let Some(place) = shared.inbound_places.take() {
+            self.open(stream, source, place).await;
+        } else {
+            overloaded(&self.session(source, None), "connections");
         }
         shared.metrics.inbound_open.add(-1);
     }
@@ -84,7 +88,7 @@ impl InboundPort {
             return;
         }
         if !place.belongs_to(&source.ip().to_canonical().to_string()) {
-            overloaded(&session);
+            overloaded(&session, "connections");
             return;
         }
         self.carry(&session, first, seen, stream).await;
@@ -108,7 +112,7 @@ impl InboundPort {
         let identity = peer.leaf.identity.to_string();
         let session = self.session(source, Some(peer));
         if !place.belongs_to(&identity) {
-            overloaded(&session);
+            overloaded(&session, "connections");
             return;
         }
         let mut seen = Seen::default();
@@ -225,10 +229,10 @@ impl InboundPort {
     }
 }
 
-/// Refuses what is beyond the bounds on connections. The denial is the whole effect: the connection is dropped.
-fn overloaded(session: &Session) {
+/// Refuses what is beyond the bounds on connections or memory. The denial is the whole effect: the connection is dropped.
+fn overloaded(session: &Session, what: &str) {
     let decision = Decision::refusal(Reason::Overloaded, Form::Closed);
-    let about = About { detail: Some("connections"), ..About::default() };
+    let about = About { detail: Some(what), ..About::default() };
     drop(session.settle(Subject::Connection, decision, about));
 }
 

@@ -32,6 +32,7 @@ pub mod issuance;
 pub mod keyring;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod metrics;
 pub mod outbound;
 pub mod places;

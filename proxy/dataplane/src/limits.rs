@@ -10,6 +10,10 @@ pub const CONNECTIONS: usize = 10_000;
 pub const CONNECTIONS_PER_PEER: usize = 1_000;
 /// Requests that one proxy works on at the same time.
 pub const REQUESTS_IN_FLIGHT: usize = 1_000;
+/// What traffic may take of memory, tables aside; a setting.
+pub const MEMORY_MIB: usize = 64;
+/// How many bytes a table takes at most for each byte it was read from, and while it is read.
+pub const TABLE_BYTES_PER_SNAPSHOT_BYTE: usize = 16;
 /// TLS handshakes that one worker runs at the same time; the rest wait, within their own time.
 pub const HANDSHAKES_PER_WORKER: usize = 64;
 /// How long a TLS handshake takes, from its first byte on.

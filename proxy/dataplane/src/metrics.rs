@@ -8,6 +8,7 @@ use engine::gate::GateRule;
 use engine::{Reason, Verdict};
 
 use crate::exchange::Failure;
+use crate::memory;
 
 /// Only rises.
 #[derive(Debug, Default)]
@@ -178,6 +179,9 @@ impl Metrics {
             head(&mut out, name, "gauge", help);
             line(&mut out, name, &[], &gauge.get().to_string());
         }
+        let name = "policyd_memory_allocated_bytes";
+        head(&mut out, name, "gauge", "Memory that is allocated now, tables included");
+        line(&mut out, name, &[], &memory::allocated().to_string());
         if let Some(age) = moments.table_age_millis {
             let name = "policyd_table_age_seconds";
             head(&mut out, name, "gauge", "Time since policyd last vouched for the table in force");

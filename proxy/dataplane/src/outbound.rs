@@ -23,6 +23,7 @@ use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Ended, Side, Why};
 use crate::http1;
 use crate::limits;
+use crate::memory::Pressure;
 use crate::metrics::Subject;
 use crate::prefixed::Prefixed;
 use crate::requests::failure_answer;
@@ -56,6 +57,10 @@ impl OutboundPort {
     pub async fn serve(self: Rc<Self>, stream: TcpStream, _source: SocketAddr) {
         let shared = &self.worker.shared;
         shared.metrics.outbound_connections.add(1);
+        if shared.memory.pressure() >= Pressure::Shed {
+            self.record(None, Reason::Overloaded, false, "memory");
+            return;
+        }
         let Some(_place) = shared.outbound_places.take() else {
             self.record(None, Reason::Overloaded, false, "connections");
             return;

@@ -19,6 +19,7 @@ use crate::generated::policy_stream_client::PolicyStreamClient;
 use crate::generated::{Ack, Assignment, ControllerMessage, Hello, Nack, ProxyMessage, Signed};
 use crate::keyring::Keyring;
 use crate::limits;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
 
@@ -44,6 +45,8 @@ pub struct PolicyClient {
     pub state: StateDir,
     /// Counted here.
     pub metrics: Arc<Metrics>,
+    /// Where room for tables is made.
+    pub memory: Arc<Memory>,
 }
 
 impl PolicyClient {
@@ -89,6 +92,7 @@ impl PolicyClient {
         match cache::resume(&self.state, addressee, &self.keyring.trust().bundles()) {
             Ok(None) => None,
             Ok(Some((accepted, vouched))) => {
+                self.memory.make_room(accepted.holding.assignment.snapshot.len());
                 let table = accepted.parts.table_version.clone();
                 info!(table, vouched = clock::rfc3339(vouched), "the kept table is enforced");
                 self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, vouched)));
@@ -162,6 +166,8 @@ impl PolicyClient {
     ) -> ProxyMessage {
         let serial = serial_of(&assignment);
         let bundles = self.keyring.trust().bundles();
+        let kept = holding.as_ref().map_or(0, |holding| holding.assignment.snapshot.len());
+        self.memory.make_room(kept + assignment.snapshot.len().max(kept));
         let accepted = if serial > *last_serial {
             addressee.accept(assignment, holding.as_ref(), &bundles, Source::Stream)
         } else {

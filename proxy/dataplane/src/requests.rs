@@ -9,6 +9,7 @@ use engine::{Arrival, Decision, Form, Reason};
 
 use crate::clock;
 use crate::exchange::{Answer, Decider, Failure, Granted, InFlight, Verdict};
+use crate::memory::Pressure;
 use crate::metrics::Subject;
 use crate::session::{About, Denial, Judged, Session, new_id};
 
@@ -22,11 +23,17 @@ const PROBE_HEADERS: [&str; 2] = ["user-agent", "accept"];
 impl Decider for Session {
     fn decide(&self, head: &[u8]) -> Verdict {
         let worker = self.worker();
+        let overloaded = |what| {
+            let about = About { detail: Some(what), ..About::default() };
+            self.refuse(Decision::refusal(Reason::Overloaded, Form::Http), about)
+        };
+        if worker.shared.memory.pressure() == Pressure::Refuse {
+            return overloaded("memory");
+        }
         let Some(in_flight) =
             InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics)
         else {
-            return self
-                .refuse(Decision::refusal(Reason::Overloaded, Form::Http), About::default());
+            return overloaded("requests");
         };
         match self.read(head) {
             Ok(read) => self.settle_request(read, in_flight),
@@ -56,14 +63,14 @@ impl Decider for Session {
     }
 
     fn ending(&self) -> bool {
-        self.worker().shared.is_stopping() || self.peer_is_ending()
+        self.worker().shared.is_stopping() || self.ends_between_requests()
     }
 
     async fn ended(&self) {
         let shared = &self.worker().shared;
         let mut stopping = shared.stopping.subscribe();
         let mut changes = shared.revisit.subscribe();
-        while !self.peer_is_ending() {
+        while !self.ends_between_requests() {
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
                 changed = changes.changed() => if changed.is_err() { return },
@@ -80,6 +87,11 @@ pub fn failure_answer(failure: Failure) -> Answer {
 }
 
 impl Session {
+    /// Whether the connection gives up its place: memory is short, or the peer's certificate is about to end.
+    fn ends_between_requests(&self) -> bool {
+        self.worker().shared.memory.pressure() >= Pressure::Shed || self.peer_is_ending()
+    }
+
     /// Whether the peer's certificate is about to end.
     fn peer_is_ending(&self) -> bool {
         let ends = self.peer().map(|peer| peer.leaf.not_after_millis);

@@ -180,6 +180,7 @@ fn policy_client(shared: &Arc<Shared>, state: StateDir) -> PolicyClient {
         enforcement: Arc::clone(&shared.enforcement),
         state,
         metrics: Arc::clone(&shared.metrics),
+        memory: Arc::clone(&shared.memory),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The settings file: what one proxy is, whom it trusts, and where it listens.
 //!
 //! Every mistake is one line that names the file, the field, the value and what was expected. Nothing has a silent
-//! default but `workers`.
+//! default but `workers` and `memoryMib`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use engine::identity::SpiffeId;
 use serde::Deserialize;
 
+use crate::limits;
+
 const MOST_BYTES: u64 = 1024 * 1024;
 const MOST_WORKERS: usize = 64;
+const LEAST_MEMORY_MIB: usize = 16;
+const MOST_MEMORY_MIB: usize = 65_536;
 
 /// A settings file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,9 @@ pub struct Settings {
     /// Threads that carry traffic.
     #[serde(default = "one")]
     pub workers: usize,
+    /// What traffic may take of memory, tables aside.
+    #[serde(default = "memory_mib")]
+    pub memory_mib: usize,
 }
 
 /// A service of the control plane and the service account it must prove.
@@ -108,6 +115,10 @@ pub struct Outbound {
 
 fn one() -> usize {
     1
+}
+
+fn memory_mib() -> usize {
+    limits::MEMORY_MIB
 }
 
 impl Settings {
@@ -240,6 +251,9 @@ impl Settings {
         }
         if self.workers == 0 || self.workers > MOST_WORKERS {
             return Some(("workers".to_owned(), self.workers.to_string(), "1 to 64"));
+        }
+        if !(LEAST_MEMORY_MIB..=MOST_MEMORY_MIB).contains(&self.memory_mib) {
+            return Some(("memoryMib".to_owned(), self.memory_mib.to_string(), "16 to 65536"));
         }
         None
     }

@@ -10,6 +10,7 @@ use crate::denials::DenialLog;
 use crate::enforcement::Enforcement;
 use crate::keyring::Keyring;
 use crate::limits;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Where denials are written.
     pub denials: DenialLog,
+    /// The bound on memory.
+    pub memory: Arc<Memory>,
     /// Bounds on inbound connections.
     pub inbound_places: Arc<Places>,
     /// Bounds on outbound connections.
@@ -47,6 +50,7 @@ impl Shared {
     ) -> Self {
         let places = || Arc::new(Places::new(limits::CONNECTIONS, limits::CONNECTIONS_PER_PEER));
         Self {
+            memory: Arc::new(Memory::new(settings.memory_mib * 1024 * 1024)),
             settings,
             keyring,
             enforcement: Arc::default(),

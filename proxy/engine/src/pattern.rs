@@ -9,6 +9,8 @@ use regex_syntax::ast::{self, Ast, ClassSet, ClassSetItem, Flag, FlagsItemKind};
 pub const MAX_PATTERN_BYTES: usize = 1024;
 /// The largest compiled pattern, in bytes.
 pub const MAX_COMPILED_BYTES: usize = 1 << 20;
+/// How often RE2 repeats at most.
+const MAX_REPEAT: u32 = 1000;
 /// How many patterns may hang on one Server.
 pub const MAX_PATTERNS_PER_SERVER: usize = 64;
 
@@ -44,7 +46,7 @@ impl Pattern {
             .build()
             .parse(text)
             .map_err(|error| PatternError::Invalid(text.into(), error.kind().to_string()))?;
-        ast::visit(&ast, Re2)?;
+        ast::visit(&ast, Re2 { text })?;
         let whole = regex::bytes::RegexBuilder::new(&format!(r"\A(?:{text})\z"))
             .unicode(false)
             .size_limit(MAX_COMPILED_BYTES)
@@ -70,9 +72,11 @@ fn last_line(text: &str) -> String {
 }
 
 /// Refuses what RE2 doesn't know.
-struct Re2;
+struct Re2<'a> {
+    text: &'a str,
+}
 
-impl ast::Visitor for Re2 {
+impl ast::Visitor for Re2<'_> {
     type Output = ();
     type Err = PatternError;
 
@@ -99,6 +103,7 @@ impl ast::Visitor for Re2 {
             Ast::ClassUnicode(_) => {
                 Err(PatternError::NotRe2("a Unicode class (classes are ASCII here)"))
             }
+            Ast::Repetition(repetition) => self.check_repetition(&repetition.op),
             _ => Ok(()),
         }
     }
@@ -118,6 +123,24 @@ impl ast::Visitor for Re2 {
         _: &ast::ClassSetBinaryOp,
     ) -> Result<(), PatternError> {
         Err(PatternError::NotRe2("set operations in a class"))
+    }
+}
+
+impl Re2<'_> {
+    fn check_repetition(&self, operator: &ast::RepetitionOp) -> Result<(), PatternError> {
+        let ast::RepetitionKind::Range(range) = &operator.kind else { return Ok(()) };
+        let (ast::RepetitionRange::Exactly(most)
+        | ast::RepetitionRange::AtLeast(most)
+        | ast::RepetitionRange::Bounded(_, most)) = range;
+        if *most > MAX_REPEAT {
+            return Err(PatternError::NotRe2("a repetition of more than 1000"));
+        }
+        // To RE2 these braces are ordinary characters.
+        let written = self.text.get(operator.span.start.offset..).unwrap_or_default();
+        if !written.as_bytes().get(1).is_some_and(u8::is_ascii_digit) {
+            return Err(PatternError::NotRe2("a repetition without a lower bound"));
+        }
+        Ok(())
     }
 }
 
@@ -162,12 +185,18 @@ mod tests {
             r"\b{start}",
             "(?=a)",
             r"(a)\1",
+            "a{1001}",
+            "a{0,1001}",
+            "a{1001,}",
+            "a{,2}",
             "a)(b",
             "[",
         ] {
             assert!(Pattern::parse(bad).is_err(), "{bad}");
         }
-        for good in [r"[[:alpha:]]+", r"(?i)a\d{2}", "(?P<n>a)", r"\w+\b"] {
+        for good in
+            ["a{1000}", "a{2,}", "a{0,3}b", r"[[:alpha:]]+", r"(?i)a\d{2}", "(?P<n>a)", r"\w+\b"]
+        {
             assert!(Pattern::parse(good).is_ok(), "{good}");
         }
     }

@@ -17,10 +17,13 @@ use crate::denials::DenialLog;
 use crate::discovery::Discovery;
 use crate::enforcement::{Enforced, Parts};
 use crate::keyring::Keyring;
+use crate::metrics::Moments;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::trust::tests::{authority, bundles};
 
+/// Of a table; all memory in the tests is room for tables.
+const PLENTY_BYTES: usize = 1 << 32;
 const DENY: u32 = 1;
 const AUDIT: u32 = 2;
 const ALLOW: u32 = 3;
@@ -53,6 +56,11 @@ impl Rig {
             }
         });
         Self { shared, proxy, application }
+    }
+
+    /// Every byte that is allocated is one too many, or there is plenty of room.
+    fn memory_is_short(&self, short: bool) {
+        self.shared.memory.make_room(if short { 0 } else { PLENTY_BYTES });
     }
 
     pub(crate) fn enforce(&self, access: u32) {
@@ -91,7 +99,9 @@ impl Rig {
 pub(crate) fn shared(keyring: Keyring) -> Arc<Shared> {
     let metrics = Arc::default();
     let (denials, _writer) = DenialLog::start(Arc::clone(&metrics)).unwrap();
-    Arc::new(Shared::new(settings(), Arc::new(keyring), metrics, denials))
+    let shared = Shared::new(settings(), Arc::new(keyring), metrics, denials);
+    shared.memory.make_room(PLENTY_BYTES);
+    Arc::new(shared)
 }
 
 pub(crate) fn enforce(shared: &Shared, bytes: &[u8], facts: Facts, discovery: Discovery) {
@@ -113,7 +123,7 @@ fn settings() -> Settings {
         "identity": {"address": "127.0.0.1:1", "serviceAccount": "identity"},
         "policy": {"address": "127.0.0.1:1", "serviceAccount": "policyd"},
         "controlPlaneNamespace": "policyd", "tokenFile": "", "rootsFile": "", "stateDir": "",
-        "inbound": [], "outbound": [], "sourceAddress": "127.0.0.1", "admin": "127.0.0.1:1"
+        "inbound": [], "outbound": [], "sourceAddress": "127.0.0.1", "admin": "127.0.0.1:1", "memoryMib": 0
     }))
     .unwrap()
 }
@@ -275,6 +285,37 @@ fn a_new_table_does_not_cut_http_between_requests() {
         client.read_to_string(&mut refusal).await.unwrap();
         assert!(refusal.starts_with("HTTP/1.1 403 "), "{refusal}");
         assert_eq!(rig.shared.metrics.cut.get(), 0);
+    });
+}
+
+#[test]
+fn where_memory_is_short_connections_and_requests_are_refused() {
+    const ONE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    run(async {
+        let rig = Rig::start().await;
+        rig.enforce(ALLOW);
+        let mut idle = rig.client().await;
+        idle.write_all(GET).await.unwrap();
+        rig.answer(ONE).await;
+        let mut answer = [0; ONE.len()];
+        idle.read_exact(&mut answer).await.unwrap();
+        rig.memory_is_short(true);
+        // Between two requests: it may get an answer, or just end; but it doesn't get through.
+        let _ = idle.write_all(GET).await;
+        let mut rest = String::new();
+        let _ = idle.read_to_string(&mut rest).await;
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 503 "), "{rest}");
+        assert_eq!(rig.say(GET).await, "");
+        assert!(rig.nobody_called().await);
+        assert!(rig.shared.metrics.text(Moments::default()).contains(
+            "policyd_decisions_total{subject=\"connection\",verdict=\"deny\",reason=\"overloaded\"} 1"
+        ));
+        rig.memory_is_short(false);
+        let mut again = rig.client().await;
+        again.write_all(GET).await.unwrap();
+        rig.answer(ONE).await;
+        again.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, ONE);
     });
 }
 

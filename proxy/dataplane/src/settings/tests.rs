@@ -30,7 +30,7 @@ fn the_documented_settings_are_read() {
     let settings = read(&whole()).unwrap();
     assert_eq!(settings.own_identity(), "spiffe://cluster.local/ns/books/sa/authors");
     assert_eq!(settings.own_server_name(), "authors.books.sa.cluster.local");
-    assert_eq!(settings.workers, 1);
+    assert_eq!((settings.workers, settings.memory_mib), (1, 64));
 }
 
 #[test]
@@ -58,11 +58,13 @@ fn a_mistake_names_field_value_and_what_was_expected() {
         ("/namespace", serde_json::json!("../x"), "namespace: `../x`"),
         ("/identity/address", serde_json::json!("127.0.0.1"), "identity.address: `127.0.0.1`"),
         ("/workers", serde_json::json!(0), "workers: `0`: expected 1 to 64"),
+        ("/memoryMib", serde_json::json!(8), "memoryMib: `8`: expected 16 to 65536"),
     ];
     for (pointer, value, expected) in cases {
         let mut changed = whole();
-        // `workers` isn't written in the whole one.
+        // These aren't written in the whole one.
         changed.as_object_mut().unwrap().entry("workers").or_insert(1.into());
+        changed.as_object_mut().unwrap().entry("memoryMib").or_insert(64.into());
         *changed.pointer_mut(pointer).unwrap() = value;
         let message = read(&changed).unwrap_err();
         assert!(message.contains(expected), "{pointer}: {message}");
