@@ -261,26 +261,25 @@ fn by_rules(connection: &Connection, read: &Read<'_>, now: Timestamp, view: View
         let standing = connection.matched(*route, view);
         concerned.merge(&settle(connection, &standing, read.request, now));
     }
-    let first = |a: Option<RuleId>, b: Option<RuleId>| a.into_iter().chain(b).min();
     let at = |reason, rule, step| Outcome { reason, rule, step };
     let no_route = read.request.is_some()
         && !connection.port().routes().is_empty()
         && read.selected.is_none()
         && !(view == View::Enforced && connection.port().access() == Access::Audit);
 
-    if let Some(rule) = first(here.refuse, first(chosen.refuse, concerned.refuse)) {
+    if let Some(rule) = here.refuse.or(chosen.refuse).or(concerned.refuse).rule() {
         at(Reason::PolicyUnreadable, Some(rule), 5)
-    } else if let Some(rule) = here.deny {
+    } else if let Some(rule) = here.deny.rule() {
         at(denied(connection, rule), Some(rule), 6)
-    } else if let Some(rule) = here.require {
+    } else if let Some(rule) = here.require.rule() {
         at(Reason::RequirementNotMet, Some(rule), 7)
     } else if no_route {
         at(Reason::NoRoute, None, 8)
-    } else if let Some(rule) = concerned.deny {
+    } else if let Some(rule) = concerned.deny.rule() {
         at(denied(connection, rule), Some(rule), 9)
-    } else if let Some(rule) = concerned.require {
+    } else if let Some(rule) = concerned.require.rule() {
         at(Reason::RequirementNotMet, Some(rule), 10)
-    } else if let Some(rule) = first(chosen.allow, here.allow) {
+    } else if let Some(rule) = chosen.allow.or(here.allow).rule() {
         at(Reason::Allowed, Some(rule), 11)
     } else {
         let help = here.identity_would_help || chosen.identity_would_help;

@@ -76,13 +76,36 @@ impl RuleList {
     }
 }
 
+/// The first of some rules in order of attribution, if there is one. One word, so that the first of two costs a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct First(RuleId);
+
+impl First {
+    /// No table has as many rules (`TableError::TooLarge`).
+    const NONE: Self = Self(RuleId::MAX);
+
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
+
+    pub(crate) fn rule(self) -> Option<RuleId> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl Default for First {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 /// Of each effect the first rule that has it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Firsts {
-    pub(crate) refuse: Option<RuleId>,
-    pub(crate) deny: Option<RuleId>,
-    pub(crate) require: Option<RuleId>,
-    pub(crate) allow: Option<RuleId>,
+    pub(crate) refuse: First,
+    pub(crate) deny: First,
+    pub(crate) require: First,
+    pub(crate) allow: First,
     /// Some Allow fails for nothing but the identity (D3).
     pub(crate) identity_would_help: bool,
 }
@@ -95,15 +118,14 @@ impl Firsts {
             Effect::Require => &mut self.require,
             Effect::Allow => &mut self.allow,
         };
-        *slot = Some(slot.map_or(id, |first| first.min(id)));
+        *slot = slot.or(First(id));
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
-        let first = |a: Option<RuleId>, b: Option<RuleId>| a.into_iter().chain(b).min();
-        self.refuse = first(self.refuse, other.refuse);
-        self.deny = first(self.deny, other.deny);
-        self.require = first(self.require, other.require);
-        self.allow = first(self.allow, other.allow);
+        self.refuse = self.refuse.or(other.refuse);
+        self.deny = self.deny.or(other.deny);
+        self.require = self.require.or(other.require);
+        self.allow = self.allow.or(other.allow);
         self.identity_would_help |= other.identity_would_help;
     }
 }

@@ -23,6 +23,19 @@ struct Entry {
     plain: bool,
 }
 
+impl Entry {
+    /// Most matches ask for the path alone, which the index has found: then nothing is looked up.
+    fn holds_beside_path(
+        self,
+        routes: &[Route],
+        request: &CanonicalRequest,
+        rigour: Rigour,
+    ) -> bool {
+        self.plain
+            || find(routes, self).is_some_and(|matched| matched.holds_beside_path(request, rigour))
+    }
+}
+
 /// Rank among matches whose host and path rank the same: method, headers, query parameters (more first), then age, rule
 /// and match (earlier first).
 type Rank = (u8, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>, Entry0);
@@ -32,7 +45,7 @@ type Entry0 = (RouteId, u32, u32);
 #[derive(Debug, Clone, Default)]
 struct PathIndex {
     exact: Map<Box<str>, Vec<Entry>>,
-    prefix: Map<Box<str>, Vec<Entry>>,
+    prefix: Prefixes,
     /// Longest pattern first.
     regex: Vec<(usize, Entry)>,
     last_segment: Map<Box<str>, Vec<Entry>>,
@@ -45,7 +58,7 @@ impl PathIndex {
         };
         match test {
             PathTest::Exact(text) => self.exact.entry(key(text)).or_default().push(entry),
-            PathTest::Prefix(text) => self.prefix.entry(key(text)).or_default().push(entry),
+            PathTest::Prefix(text) => self.prefix.insert(key(text), entry),
             PathTest::Regex(pattern) => self.regex.push((pattern.length(), entry)),
             PathTest::LastSegment(text) => {
                 self.last_segment.entry(key(text)).or_default().push(entry);
@@ -56,7 +69,7 @@ impl PathIndex {
     fn sort(&mut self, routes: &[Route]) {
         let by_rank = |a: &Entry, b: &Entry| rank(routes, *a).cmp(&rank(routes, *b));
         self.exact.values_mut().for_each(|entries| entries.sort_by(by_rank));
-        self.prefix.values_mut().for_each(|entries| entries.sort_by(by_rank));
+        self.prefix.entries.values_mut().for_each(|entries| entries.sort_by(by_rank));
         self.last_segment.values_mut().for_each(|entries| entries.sort_by(by_rank));
         self.regex.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| by_rank(&a.1, &b.1)));
     }
@@ -94,10 +107,7 @@ impl PathIndex {
             (Some((_, entry)), None) | (None, Some((_, entry))) => return Some(entry.route),
             (None, None) => {}
         }
-        if self.prefix.is_empty() {
-            return None;
-        }
-        prefixes(path).find_map(|prefix| pick(self.prefix.get(prefix))).map(|entry| entry.route)
+        self.prefix.of(path).find_map(|entries| pick(Some(entries))).map(|entry| entry.route)
     }
 
     /// Every entry whose path matches the folded path.
@@ -107,9 +117,7 @@ impl PathIndex {
             entries.into_iter().flatten().copied().for_each(&mut visit);
         };
         all(self.exact.get(path));
-        if !self.prefix.is_empty() {
-            prefixes(path).for_each(|prefix| all(self.prefix.get(prefix)));
-        }
+        self.prefix.of(path).for_each(|entries| all(Some(entries)));
         if let Some(method) = method_of(path) {
             all(self.last_segment.get(method));
         }
@@ -121,6 +129,33 @@ impl PathIndex {
             }
         }
     }
+}
+
+/// Matches by the prefix that they ask for.
+#[derive(Debug, Clone, Default)]
+struct Prefixes {
+    entries: Map<Box<str>, Vec<Entry>>,
+    /// The lengths that occur, a bit each; from 63 on they share one. Other lengths aren't even hashed.
+    lengths: u64,
+}
+
+impl Prefixes {
+    fn insert(&mut self, prefix: Box<str>, entry: Entry) {
+        self.lengths |= length_bit(&prefix);
+        self.entries.entry(prefix).or_default().push(entry);
+    }
+
+    /// Those under each prefix of the path, longest first.
+    fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<Entry>> {
+        let path = if self.entries.is_empty() { "" } else { path };
+        prefixes(path)
+            .filter(|prefix| self.lengths & length_bit(prefix) != 0)
+            .filter_map(|prefix| self.entries.get(prefix))
+    }
+}
+
+fn length_bit(text: &str) -> u64 {
+    1 << text.len().min(63)
 }
 
 /// `/a/b/c`, `/a/b`, `/a`, `/`: what a path's whole-segment prefixes look like without a trailing `/`.
@@ -192,10 +227,7 @@ impl Selector {
     pub(crate) fn select(&self, routes: &[Route], request: &CanonicalRequest) -> Option<RouteId> {
         let grpc = is_grpc_request(request);
         let accepts = |entry: Entry| {
-            let kind = routes.get(entry.route as usize).map(|route| route.kind);
-            (kind == Some(RouteKind::Http) || (kind == Some(RouteKind::Grpc) && grpc))
-                && find(routes, entry)
-                    .is_some_and(|matched| matched.holds_beside_path(request, Rigour::EveryValue))
+            (grpc || !entry.grpc) && entry.holds_beside_path(routes, request, Rigour::EveryValue)
         };
         let host = request.host();
         if !self.exact_hosts.is_empty()
@@ -240,9 +272,7 @@ impl Guard {
             return;
         }
         self.index.each(request, routes, |entry| {
-            if find(routes, entry)
-                .is_some_and(|matched| matched.holds_beside_path(request, Rigour::AnyValue))
-            {
+            if entry.holds_beside_path(routes, request, Rigour::AnyValue) {
                 found.push(entry.route);
             }
         });
