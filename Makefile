@@ -53,7 +53,7 @@ lint: binding ## Format, types, layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python proto/generate.py --check-python
+	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m policyd.resources.crd --check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
