@@ -137,13 +137,16 @@ impl<'a> Read<'a> {
         }
         probes.iter().any(|probe| match (probe, self.arrival) {
             (Probe::Http { target, .. }, Arrival::Http(request)) => {
-                request.version() != Version::Http2
+                request.unread().is_none()
+                    && request.version() != Version::Http2
                     && request.method() == "GET"
                     && request.target() == &**target
                     && !request.has_body()
             }
             (Probe::Grpc { .. }, Arrival::Http(request)) => {
-                is_grpc_request(request) && request.path() == "/grpc.health.v1.Health/Check"
+                request.unread().is_none()
+                    && is_grpc_request(request)
+                    && request.path() == "/grpc.health.v1.Health/Check"
             }
             (Probe::Tcp, Arrival::Silence) => true,
             _ => false,

@@ -2,6 +2,7 @@
 
 use engine::{
     Reason, Verdict,
+    gate::GateRule,
     rows::{Access, ClusterConditions, Probe, Protocol},
 };
 
@@ -131,14 +132,30 @@ fn t3_a_cluster_policy_whose_conditions_count_as_satisfied_is_listed() {
 
 #[test]
 fn t6_a_probe_is_answered_before_any_policy_in_either_reading() {
-    let target = "/healthz//x";
-    let probe = Probe::Http { target: target.into(), headers: Box::default() };
-    let port = PortRow { access: Access::Audit, probes: vec![probe], ..PortRow::default() };
-    let connection = connect(cluster(), workload(vec![], port), "192.168.0.1", None);
-    let head = format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n");
-    let request = gate::http1(head.as_bytes(), connection.port().profile()).unwrap();
-    assert!(request.unread().is_some());
-    let decision = ask(&connection, &Arrival::Http(&request));
+    let connection = probed("/healthz/x");
+    let decision = get(&connection, "/healthz/x");
     assert_eq!((decision.reason(), decision.step()), (Reason::Allowed, 3));
     assert_eq!(decision.would_be(), None);
+}
+
+#[test]
+fn t6_what_goes_on_unread_is_no_probe_even_where_it_was_declared() {
+    let connection = probed("/healthz//x");
+    let decision = get(&connection, "/healthz//x");
+    assert_eq!((decision.reason(), decision.step()), (Reason::Allowed, 12));
+    let other = decision.would_be().map(|other| other.reason);
+    assert_eq!(other, Some(Reason::InvalidRequest(GateRule::G5)));
+}
+
+/// From where probes come to a port with an `audit` default that declares this one.
+fn probed(target: &str) -> Connection {
+    let probe = Probe::Http { target: target.into(), headers: Box::default() };
+    let port = PortRow { access: Access::Audit, probes: vec![probe], ..PortRow::default() };
+    connect(cluster(), workload(vec![], port), "192.168.0.1", None)
+}
+
+fn get(connection: &Connection, target: &str) -> Decision {
+    let head = format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n");
+    let request = gate::http1(head.as_bytes(), connection.port().profile()).unwrap();
+    ask(connection, &Arrival::Http(&request))
 }
