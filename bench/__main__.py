@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("engine", "compile", "identity")
+NAMES = ("engine", "compile", "identity", "streams")
 
 
 @click.command()

@@ -1,0 +1,238 @@
+"""What a proxy's stream costs policyd: simulated proxies on one policyd, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from bench.world import policy
+from identity.spiffe_id import SpiffeId, TrustDomain
+from policyd import engine
+from policyd.up.addresses import free_range
+from policyd.up.control_plane import AUDIENCE, ControlPlane
+from policyd.up.run_folder import RunFolder
+from policyd.up.screen import Screen
+from policyd.up.tokens import Holder
+from policyd_api.v1 import stream_pb2 as wire
+from policyd_api.v1.identity_grpc import IdentityStub
+from policyd_api.v1.identity_pb2 import CertifyRequest
+from policyd_api.v1.stream_grpc import PolicyStreamStub
+from servicekit.channel import VerifiedChannel
+from servicekit.renewal import make_csr, read_bundles
+from servicekit.svid import Svid
+from servicekit.tls import client_context
+
+SIZES = (100, 1000)
+REPLICAS = 10
+ROUNDS = 20
+CERTIFYING = 16
+_NAMESPACE, _TRUST_DOMAIN = "bench", TrustDomain("bench.local")
+
+
+def run() -> list[dict[str, object]]:
+    """Return a row for each number of proxies: policyd's memory and CPU a stream, a change's way to all."""
+    return [uvloop.run(_measure(proxies)) for proxies in SIZES]
+
+
+@dataclass
+class _Fleet:
+    """The simulated proxies: how many have acknowledged which snapshot."""
+
+    acked: dict[int, bytes] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ack(self, proxy: int, snapshot: bytes) -> None:
+        self.acked[proxy] = snapshot
+        self.changed.set()
+
+    async def until(self, proxies: int, before: dict[int, bytes]) -> None:
+        """Wait until so many have acknowledged something else than `before`."""
+        async with asyncio.timeout(120):
+            while len(self.acked) < proxies or any(self.acked[each] == old for each, old in before.items()):
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def _measure(proxies: int) -> dict[str, object]:
+    with TemporaryDirectory() as name:
+        manifests = Path(name)
+        async with _control_plane(manifests, proxies) as plane:
+            svids = await _certify(plane, proxies)
+            pid = plane.child("policyd").pid or 0
+            resident, cpu, began = _resident(pid), _cpu_seconds(pid), perf_counter()
+            fleet, streams = _Fleet(), []
+            for number, (svid, roots) in enumerate(svids):
+                streams.append(asyncio.create_task(_follow(plane, fleet, number, svid, roots)))
+            await fleet.until(proxies, {})
+            connected, connecting = perf_counter() - began, _cpu_seconds(pid) - cpu
+            kib = (_resident(pid) - resident) / proxies
+            times, cpu = [], _cpu_seconds(pid)
+            for number in range(ROUNDS):
+                before = dict(fleet.acked)
+                (manifests / "deny.json").write_text(json.dumps(_deny(number)))
+                began = perf_counter()
+                await fleet.until(proxies, before)
+                times.append(perf_counter() - began)
+            telling = _cpu_seconds(pid) - cpu
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+    times.sort()
+    return {
+        "bench": "streams",
+        "proxies": proxies,
+        "all_connected_s": round(connected, 2),
+        "connect_cpu_ms": round(connecting / proxies * 1e3, 2),
+        "kib_a_stream": round(kib, 1),
+        "change_cpu_ms": round(telling / proxies / ROUNDS * 1e3, 3),
+        "to_last_ack_p50_ms": round(times[len(times) // 2] * 1e3),
+        "to_last_ack_max_ms": round(times[-1] * 1e3),
+    }
+
+
+@asynccontextmanager
+async def _control_plane(manifests: Path, proxies: int) -> AsyncIterator[ControlPlane]:
+    run = RunFolder()
+    plane = ControlPlane(run, free_range(), str(_TRUST_DOMAIN), manifests)
+    for number in range(proxies):
+        (run.pods / f"pod-{number}.json").write_text(json.dumps(_pod(number)))
+    _write_policies(manifests, max(1, proxies // REPLICAS))
+    try:
+        await plane.start(Screen(quiet=True), lambda _name, _record: None)
+        yield plane
+    finally:
+        await plane.stop()
+        run.remove()
+
+
+async def _certify(plane: ControlPlane, proxies: int) -> list[tuple[Svid, tuple[bytes, ...]]]:
+    """Get each proxy its certificate, as proxies do."""
+    host, _, port = plane.identity_address.rpartition(":")
+    root = plane.roots_file.read_bytes()
+    roots = [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(root)]
+    expected = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "identity")
+    channel = VerifiedChannel(host, int(port), client_context(roots), expected)
+    places = asyncio.Semaphore(CERTIFYING)
+
+    async def one(number: int) -> tuple[Svid, tuple[bytes, ...]]:
+        holder = Holder(_NAMESPACE, _account(number), "sa", f"pod-{number}", f"uid-{number}")
+        key = ec.generate_private_key(ec.SECP256R1())
+        async with places:
+            token = plane.tokens.mint(holder, AUDIENCE)
+            answer = await IdentityStub(channel).Certify(CertifyRequest(csr=make_csr(key), token=token))
+        return Svid.of(key, answer.chain), read_bundles(answer.bundles).of(_TRUST_DOMAIN)
+
+    try:
+        return list(await asyncio.gather(*(one(number) for number in range(proxies))))
+    finally:
+        channel.close()
+
+
+async def _follow(
+    plane: ControlPlane, fleet: _Fleet, number: int, svid: Svid, roots: tuple[bytes, ...]
+) -> None:
+    """One proxy: takes what it is told, and acknowledges it."""
+    host, _, port = plane.policy_address.rpartition(":")
+    expected = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "policyd")
+    channel = VerifiedChannel(host, int(port), client_context(roots, svid), expected)
+    try:
+        async with PolicyStreamStub(channel).Follow.open() as stream:
+            hello = wire.Hello(reader_version=engine.READER_VERSION)
+            await stream.send_message(wire.ProxyMessage(hello=hello))
+            async for message in stream:
+                if message.HasField("assignment"):
+                    envelope = wire.Envelope.FromString(message.assignment.envelope.payload)
+                    ack = wire.Ack(serial=envelope.serial, snapshot_sha256=envelope.snapshot_sha256)
+                    await stream.send_message(wire.ProxyMessage(ack=ack))
+                    fleet.ack(number, envelope.snapshot_sha256)
+    finally:
+        with suppress(OSError, GRPCError, StreamTerminatedError):
+            channel.close()
+
+
+def _account(number: int) -> str:
+    return f"w{number // REPLICAS}"
+
+
+def _pod(number: int) -> dict[str, object]:
+    owner = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "name": _account(number),
+        "uid": "",
+        "controller": True,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"pod-{number}",
+            "namespace": _NAMESPACE,
+            "uid": f"uid-{number}",
+            "labels": {"app": _account(number)},
+            "ownerReferences": [owner],
+        },
+        "spec": {
+            "serviceAccountName": _account(number),
+            "containers": [{"name": "app", "ports": [{"containerPort": 8080}]}, {"name": "policyd-proxy"}],
+        },
+        "status": {"phase": "Running", "podIP": f"10.1.{number // 250}.{number % 250 + 1}"},
+    }
+
+
+def _write_policies(manifests: Path, workloads: int) -> None:
+    objects: list[dict[str, object]] = []
+    for number in range(workloads):
+        name = f"w{number}"
+        spec: dict[str, object] = {
+            "podSelector": {"matchLabels": {"app": name}},
+            "port": 8080,
+            "proxyProtocol": "HTTP/1",
+        }
+        meta = {"namespace": _NAMESPACE, "name": name}
+        server: dict[str, object] = {"kind": "Server", "metadata": meta, "spec": spec}
+        objects += [
+            server | {"apiVersion": "policyd.dev/v1alpha1"},
+            *(policy(_NAMESPACE, name, each) for each in range(REPLICAS)),
+        ]
+    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+    (manifests / "policies.json").write_text(json.dumps(listed))
+
+
+def _deny(number: int) -> dict[str, object]:
+    """Return a Deny in the namespace: a change of every table."""
+    return {
+        "apiVersion": "policyd.dev/v1alpha1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"namespace": _NAMESPACE, "name": "deny"},
+        "spec": {
+            "action": "Deny",
+            "targetRef": {"kind": "Namespace", "name": _NAMESPACE},
+            "requiredAuthenticationRefs": [],
+            "when": [{"path": {"prefix": f"/closed-{number}"}}],
+        },
+    }
+
+
+def _resident(pid: int) -> float:
+    """In KiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
