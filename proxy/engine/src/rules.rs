@@ -121,12 +121,11 @@ impl Firsts {
         *slot = slot.or(First(id));
     }
 
+    /// Takes in what a route that concerns a request comes to: it grants nothing (A5).
     pub(crate) fn merge(&mut self, other: &Self) {
         self.refuse = self.refuse.or(other.refuse);
         self.deny = self.deny.or(other.deny);
         self.require = self.require.or(other.require);
-        self.allow = self.allow.or(other.allow);
-        self.identity_would_help |= other.identity_would_help;
     }
 }
 
