@@ -49,13 +49,30 @@ pub struct PolicyClient {
     pub memory: Arc<Memory>,
 }
 
+/// Who we are to policyd, and what we enforce of what was kept.
+#[derive(Debug)]
+pub struct Resumed {
+    addressee: Addressee,
+    holding: Option<Holding>,
+}
+
 impl PolicyClient {
+    /// Takes up what was kept, where our kept certificate says which pod we are: before anybody is let in, for whoever was
+    /// served a restart ago must not be turned away. What is returned is for [`Self::follow`].
+    pub fn resume(&self) -> Option<Resumed> {
+        let addressee = self.addressee()?;
+        let holding = self.kept(&addressee);
+        Some(Resumed { addressee, holding })
+    }
+
     /// Never returns. FAIL-CLOSED: without a certificate of our own nothing is taken up, not even from the state folder,
     /// for it says which pod we are.
-    pub async fn follow(self) {
+    pub async fn follow(self, resumed: Option<Resumed>) {
         let mut changes = self.keyring.watch();
-        let addressee = self.addressee(&mut changes).await;
-        let mut holding = self.resume(&addressee);
+        let Resumed { addressee, mut holding } = match resumed {
+            Some(resumed) => resumed,
+            None => self.resumed(&mut changes).await,
+        };
         let mut wait = limits::BACKOFF_FIRST;
         loop {
             let began = tokio::time::Instant::now();
@@ -72,15 +89,11 @@ impl PolicyClient {
         }
     }
 
-    async fn addressee(&self, changes: &mut watch::Receiver<u64>) -> Addressee {
+    /// The same as soon as there is a certificate.
+    async fn resumed(&self, changes: &mut watch::Receiver<u64>) -> Resumed {
         loop {
-            if let Some(own) = self.keyring.valid_credentials(clock::now_millis()) {
-                return Addressee {
-                    signer: self.target.identity.clone(),
-                    trust_domain: self.trust_domain.clone(),
-                    namespace: self.namespace.clone(),
-                    pod_uid: own.leaf.pod_uid.clone().unwrap_or_default(),
-                };
+            if let Some(resumed) = self.resume() {
+                return resumed;
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -88,7 +101,17 @@ impl PolicyClient {
         }
     }
 
-    fn resume(&self, addressee: &Addressee) -> Option<Holding> {
+    fn addressee(&self) -> Option<Addressee> {
+        let own = self.keyring.valid_credentials(clock::now_millis())?;
+        Some(Addressee {
+            signer: self.target.identity.clone(),
+            trust_domain: self.trust_domain.clone(),
+            namespace: self.namespace.clone(),
+            pod_uid: own.leaf.pod_uid.clone().unwrap_or_default(),
+        })
+    }
+
+    fn kept(&self, addressee: &Addressee) -> Option<Holding> {
         match cache::resume(&self.state, addressee, &self.keyring.trust().bundles()) {
             Ok(None) => None,
             Ok(Some((accepted, vouched))) => {

@@ -23,7 +23,7 @@ use crate::keyring::Keyring;
 use crate::limits;
 use crate::listen::{self, ListenError, Listener};
 use crate::metrics::Metrics;
-use crate::policy::PolicyClient;
+use crate::policy::{PolicyClient, Resumed};
 use crate::renewal::Renewal;
 use crate::revisit;
 use crate::settings::{ControlPeer, Settings, SettingsError};
@@ -83,14 +83,19 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let keyring = Arc::new(Keyring::new(bundles));
     let shared = Arc::new(Shared::new(settings, keyring, metrics, denials));
     say_where(&shared.settings, &listeners, &admin);
-    // The kept certificate first: workers must not turn away what a restart ago was served.
+    // What was kept comes first: workers must not turn away what a restart ago was served.
     let renewal = renewal(&shared, &state);
     renewal.resume();
+    let policy = policy_client(&shared, state);
+    let resumed = policy.resume();
     let workers = start_workers(&shared, listeners)?;
-    Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(control(&shared, renewal, admin, workers))?;
+    Builder::new_current_thread().enable_all().build()?.block_on(control(
+        &shared,
+        (policy, resumed),
+        renewal,
+        admin,
+        workers,
+    ))?;
     shared.denials.end();
     if writer.join().is_err() {
         warn!("the thread that writes denials had failed");
@@ -187,12 +192,13 @@ fn policy_client(shared: &Arc<Shared>, state: StateDir) -> PolicyClient {
 /// The control thread, to its end.
 async fn control(
     shared: &Arc<Shared>,
+    (policy, resumed): (PolicyClient, Option<Resumed>),
     renewal: Renewal,
     admin: std::net::TcpListener,
     workers: Vec<JoinHandle<()>>,
 ) -> io::Result<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(policy_client(shared, renewal.state.clone()).follow());
+    tasks.spawn(policy.follow(resumed));
     tasks.spawn(renewal.clone().follow_bundles());
     tasks.spawn(renewal.keep_certified());
     tasks.spawn(admin::serve(Arc::clone(shared), TcpListener::from_std(admin)?));
