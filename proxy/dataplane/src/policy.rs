@@ -52,10 +52,11 @@ pub struct PolicyClient {
 impl PolicyClient {
     /// Never returns. FAIL-CLOSED: without a certificate of our own nothing is taken up, not even from the state folder,
     /// for it says which pod we are.
-    pub async fn follow(self) {
+    /// `kept` is what [`Self::resume_kept`] gave.
+    pub async fn follow(self, kept: Option<Holding>) {
         let mut changes = self.keyring.watch();
         let addressee = self.addressee(&mut changes).await;
-        let mut holding = self.resume(&addressee);
+        let mut holding = kept.or_else(|| self.resume(&addressee));
         let mut wait = limits::BACKOFF_FIRST;
         loop {
             let began = tokio::time::Instant::now();
@@ -72,15 +73,26 @@ impl PolicyClient {
         }
     }
 
+    /// Takes up the table in the state folder, if our certificate is there already. Before the workers start, so that a
+    /// restarted proxy refuses nobody for want of a table that it has.
+    pub fn resume_kept(&self) -> Option<Holding> {
+        self.resume(&self.addressee_now()?)
+    }
+
+    fn addressee_now(&self) -> Option<Addressee> {
+        let own = self.keyring.valid_credentials(clock::now_millis())?;
+        Some(Addressee {
+            signer: self.target.identity.clone(),
+            trust_domain: self.trust_domain.clone(),
+            namespace: self.namespace.clone(),
+            pod_uid: own.leaf.pod_uid.clone().unwrap_or_default(),
+        })
+    }
+
     async fn addressee(&self, changes: &mut watch::Receiver<u64>) -> Addressee {
         loop {
-            if let Some(own) = self.keyring.valid_credentials(clock::now_millis()) {
-                return Addressee {
-                    signer: self.target.identity.clone(),
-                    trust_domain: self.trust_domain.clone(),
-                    namespace: self.namespace.clone(),
-                    pod_uid: own.leaf.pod_uid.clone().unwrap_or_default(),
-                };
+            if let Some(addressee) = self.addressee_now() {
+                return addressee;
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;

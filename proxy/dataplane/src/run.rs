@@ -83,14 +83,18 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let keyring = Arc::new(Keyring::new(bundles));
     let shared = Arc::new(Shared::new(settings, keyring, metrics, denials));
     say_where(&shared.settings, &listeners, &admin);
-    // The kept certificate first: workers must not turn away what a restart ago was served.
+    // What was kept comes first: workers must not turn away what a restart ago was served.
     let renewal = renewal(&shared, &state);
     renewal.resume();
+    let policy = policy_client(&shared, state);
+    let kept = policy.resume_kept();
     let workers = start_workers(&shared, listeners)?;
-    Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(control(&shared, renewal, admin, workers))?;
+    Builder::new_current_thread().enable_all().build()?.block_on(control(
+        &shared,
+        (renewal, policy.follow(kept)),
+        admin,
+        workers,
+    ))?;
     shared.denials.end();
     if writer.join().is_err() {
         warn!("the thread that writes denials had failed");
@@ -187,12 +191,12 @@ fn policy_client(shared: &Arc<Shared>, state: StateDir) -> PolicyClient {
 /// The control thread, to its end.
 async fn control(
     shared: &Arc<Shared>,
-    renewal: Renewal,
+    (renewal, policy): (Renewal, impl Future<Output = ()> + Send + 'static),
     admin: std::net::TcpListener,
     workers: Vec<JoinHandle<()>>,
 ) -> io::Result<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(policy_client(shared, renewal.state.clone()).follow());
+    tasks.spawn(policy);
     tasks.spawn(renewal.clone().follow_bundles());
     tasks.spawn(renewal.keep_certified());
     tasks.spawn(admin::serve(Arc::clone(shared), TcpListener::from_std(admin)?));

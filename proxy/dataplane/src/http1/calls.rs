@@ -45,7 +45,7 @@ pub trait Caller {
     fn connect(
         &self,
         broken: Option<&Self::Flight>,
-    ) -> impl Future<Output = Result<(Connection<Self::Io, Self::Proof>, Self::Flight), Answer>>;
+    ) -> impl Future<Output = Result<Line<Self>, Answer>>;
     /// Whether answers on it come from a proxy of ours.
     fn is_meshed(&self, proof: &Self::Proof) -> bool;
     /// Ends when the endpoint may no longer be talked to.

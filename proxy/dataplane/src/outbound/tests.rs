@@ -1,5 +1,7 @@
 //! Both sides on loopback: an application, its outbound port, mutual TLS, an inbound port, the application behind it.
 
+mod choices;
+
 use engine::Facts;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -37,15 +39,21 @@ fn keyring(identity: &str, root: &Authority) -> Keyring {
 
 /// What is known of the one service: its one endpoint.
 fn discovery(endpoint: SocketAddr, identity: &str, plaintext: &str) -> Discovery {
+    discovery_of(&[(endpoint, identity)], plaintext)
+}
+
+/// The same with several.
+fn discovery_of(endpoints: &[(SocketAddr, &str)], plaintext: &str) -> Discovery {
+    let endpoint = |(endpoint, identity): &(SocketAddr, &str)| generated::Endpoint {
+        address: endpoint.ip().to_string(),
+        port: endpoint.port().into(),
+        identity: (*identity).to_owned(),
+        protocol: "unknown".to_owned(),
+    };
     let message = generated::Discovery {
         services: vec![generated::ServicePort {
             service: "books/authors:80".to_owned(),
-            endpoints: vec![generated::Endpoint {
-                address: endpoint.ip().to_string(),
-                port: endpoint.port().into(),
-                identity: identity.to_owned(),
-                protocol: "unknown".to_owned(),
-            }],
+            endpoints: endpoints.iter().map(endpoint).collect(),
         }],
         outbound_plaintext: plaintext.to_owned(),
     };
@@ -59,9 +67,14 @@ async fn caller(
     identity: &str,
     plaintext: &str,
 ) -> (Rc<Worker>, SocketAddr) {
+    caller_of(root, discovery(endpoint, identity, plaintext)).await
+}
+
+/// The calling side, which knows this.
+async fn caller_of(root: &Authority, discovery: Discovery) -> (Rc<Worker>, SocketAddr) {
     let shared = shared(keyring(WEBAPP, root));
-    let discovery = discovery(endpoint, identity, plaintext);
     enforce(&shared, &snapshot_bytes(1), Facts::default(), discovery);
+    spawn_local(crate::revisit::announce(Arc::clone(&shared)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let worker = Rc::new(Worker::new(shared, 1));
