@@ -139,7 +139,8 @@ fn judge(
             let until_close = body.decoder.ends_with_connection();
             // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
-            let close = last || until_close || body.needs_close();
+            // Nothing that follows a refused request is read (H1-11), whoever refused it.
+            let close = last || until_close || body.needs_close() || head.refuses;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })
         }

@@ -41,9 +41,11 @@ pub trait Caller {
     /// One request in flight to one endpoint, until dropped.
     type Flight;
 
-    /// An idle connection or a new one; a new one, and if possible to another endpoint, where one has just broken.
+    /// An idle connection or a new one: a new one to a request of HTTP/1.0 (G18), and where one has just broken; then, if
+    /// possible, to another endpoint.
     fn connect(
         &self,
+        request: &CanonicalRequest,
         broken: Option<&Self::Flight>,
     ) -> impl Future<Output = Result<Line<Self>, Answer>>;
     /// Whether answers on it come from a proxy of ours.
@@ -118,7 +120,7 @@ where
         // Nothing may go wrong with this one: let what the kernel knows of ended connections arrive first.
         yield_now().await;
     }
-    let mut line = match caller.connect(None).await {
+    let mut line = match caller.connect(request, None).await {
         Ok(line) => line,
         Err(answer) => return Next::Answer(answer),
     };
@@ -131,7 +133,7 @@ where
         && is_repeatable(request)
     {
         caller.failed(Failure::Unreachable);
-        line = match caller.connect(Some(&line.1)).await {
+        line = match caller.connect(request, Some(&line.1)).await {
             Ok(line) => line,
             Err(answer) => return Next::Answer(answer),
         };

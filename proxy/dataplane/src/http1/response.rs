@@ -16,6 +16,8 @@ pub(super) struct AnswerHead<'a> {
     chunked: bool,
     grpc: bool,
     keeps_decision: bool,
+    /// It is a refusal of a proxy of ours.
+    pub(super) refuses: bool,
     hop: Hop<'a>,
 }
 
@@ -65,6 +67,7 @@ impl<'a> AnswerHead<'a> {
             chunked: false,
             grpc: false,
             keeps_decision,
+            refuses: false,
             hop: Hop { http_1_0, ..Hop::default() },
         };
         for (count, line) in lines.enumerate() {
@@ -102,6 +105,7 @@ impl<'a> AnswerHead<'a> {
             10 if is(b"connection") => self.connection(value),
             7 if is(b"upgrade") => return self.hop.upgrade.replace(value).is_none().then_some(()),
             18 if self.keeps_decision && is(b"x-policyd-decision") => {
+                self.refuses = true;
                 self.fields.push((name, value));
             }
             _ if is_reserved(name) || REMOVED.iter().any(|other| is(other)) => {}

@@ -2,6 +2,7 @@
 
 use engine::Reason;
 use engine::gate::Refusal;
+use engine::request::{CanonicalRequest, Version};
 use tokio::time::Duration;
 
 use super::OutboundPort;
@@ -21,14 +22,19 @@ impl Caller for OutboundPort {
     type Proof = Held;
     type Flight = Flight;
 
-    async fn connect(&self, broken: Option<&Flight>) -> Result<(Lane, Flight), Answer> {
+    async fn connect(
+        &self,
+        request: &CanonicalRequest,
+        broken: Option<&Flight>,
+    ) -> Result<(Lane, Flight), Answer> {
         if self.worker.shared.memory.pressure() == Pressure::Refuse {
             return Err(self.record(None, Reason::Overloaded, true, "memory"));
         }
+        let reuse = broken.is_none() && request.version() != Version::Http10;
         let mut search = Search::new(self, broken.map(Flight::callee), true);
         loop {
             let (enforced, callee) = search.next()?;
-            if broken.is_none() {
+            if reuse {
                 let desync = || drop(self.failed(Failure::Desync));
                 if let Some(lane) = callee.take_idle(&self.worker.shared, &enforced, desync) {
                     return Ok((lane, callee.begin()));

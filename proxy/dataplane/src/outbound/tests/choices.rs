@@ -243,6 +243,22 @@ fn t7_plaintext_that_is_forbidden_later_ends_idle_connections_too() {
 }
 
 #[test]
+fn t7_plaintext_that_is_forbidden_later_ends_requests_in_flight() {
+    run(async {
+        let (endpoint, worker, listen) = plain_caller().await;
+        let address = endpoint.local_addr().unwrap();
+        let (answer, _open) = tokio::join!(say(listen, GET), async {
+            let open = heard(&endpoint).await;
+            now_knows(&worker, discovery(address, "", "Deny"));
+            open
+        });
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("x-policyd-decision: "));
+        assert_eq!(worker.shared.metrics.cut.get(), 1);
+        assert_eq!(worker.shared.metrics.repeated.get(), 0);
+    });
+}
+
+#[test]
 fn p_3_an_idle_connection_is_used_only_while_its_proof_stands() {
     run(async {
         let root = authority("root");
@@ -337,12 +353,10 @@ fn t7_only_a_proxy_of_ours_may_name_a_decision() {
         let callee = Rig::with(keyring(AUTHORS, &root)).await;
         callee.enforce(1);
         let (_worker, listen) = caller(&root, callee.proxy, AUTHORS, "Deny").await;
-        let mut client = Client::of(listen).await;
-        for _ in 0..2 {
-            let answer = client.ask(KEPT).await;
-            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-            assert!(answer.contains("\r\nx-policyd-decision: "), "{answer}");
-        }
+        // It ends the connection: what follows a refused request is nobody's.
+        let answer = say(listen, &KEPT.repeat(2)).await;
+        assert_eq!(answer.matches("HTTP/1.1 403 ").count(), 1, "{answer}");
+        assert!(answer.contains("\r\nx-policyd-decision: "), "{answer}");
     });
 }
 
@@ -363,5 +377,18 @@ fn a_body_that_breaks_the_rules_is_refused_and_cut() {
             metrics(&worker)
                 .contains("subject=\"outbound\",verdict=\"deny\",reason=\"invalid_request\"} 1\n")
         );
+    });
+}
+
+#[test]
+fn g18_a_request_of_http_1_0_has_a_connection_of_its_own() {
+    run(async {
+        let endpoint = Answering::start().await;
+        let (_worker, listen) = caller_of(&authority("root"), plain(&[endpoint.address])).await;
+        Client::of(listen).await.ask(KEPT).await;
+        Client::of(listen).await.ask(b"GET /old HTTP/1.0\r\nhost: authors\r\n\r\n").await;
+        assert_eq!((endpoint.connections(), endpoint.requests()), (2, 2));
+        Client::of(listen).await.ask(KEPT).await;
+        assert_eq!((endpoint.connections(), endpoint.requests()), (2, 3));
     });
 }
