@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "tests-by-row.md"
 COUNTS = {"PC": 14, "ID": 12, "H1": 21}
 ROWS = {f"{letters}-{number:02}" for letters, count in COUNTS.items() for number in range(1, count + 1)}
+ROWS |= {"L4-20"}  # of that table the others aren't listed yet
 PROMISES = {f"P-{number}" for number in range(1, 21)}
 REASON = re.compile(r"left out: \S.{14,}")
 MARKED = re.compile(r'mark\.promise\("(P-\d+)"\)')

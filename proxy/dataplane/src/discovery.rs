@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::identity::SpiffeId;
 
@@ -44,20 +43,17 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct Service {
     endpoints: Vec<Endpoint>,
-    next: AtomicUsize,
 }
 
 impl Service {
-    /// What its first endpoint speaks; nobody's turn is taken.
+    /// What its first endpoint speaks.
     pub fn speaks(&self) -> Option<Speaks> {
         self.endpoints.first().map(|endpoint| endpoint.speaks)
     }
 
-    /// All endpoints, beginning with another one at each call.
-    pub fn in_turn(&self) -> impl Iterator<Item = &Endpoint> {
-        let count = self.endpoints.len();
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..count).filter_map(move |at| self.endpoints.get(first.wrapping_add(at) % count))
+    /// All endpoints, in policyd's order.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 }
 
@@ -76,8 +72,7 @@ impl Discovery {
             let endpoints =
                 service.endpoints.iter().map(|endpoint| read_endpoint(&service.service, endpoint));
             let endpoints = endpoints.collect::<Result<_, _>>()?;
-            let before = services
-                .insert(service.service.clone(), Service { endpoints, next: AtomicUsize::new(0) });
+            let before = services.insert(service.service.clone(), Service { endpoints });
             if before.is_some() {
                 let value = service.service.clone();
                 return Err(DiscoveryError {
@@ -149,14 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_take_turns() {
+    fn a_service_has_its_endpoints() {
         let read = Discovery::read(&message("spiffe://td/ns/books/sa/authors", "Allow")).unwrap();
         let service = read.service("books/authors:80").unwrap();
-        let first: Vec<_> = (0..4)
-            .filter_map(|_| service.in_turn().next())
-            .map(|endpoint| endpoint.address.port())
-            .collect();
-        assert_eq!(first, [1, 2, 1, 2]);
+        let ports: Vec<_> = service.endpoints().iter().map(|each| each.address.port()).collect();
+        assert_eq!(ports, [1, 2]);
         assert_eq!(service.speaks(), Some(Speaks::Http1));
         assert!(read.plaintext() && read.service("books/x:80").is_none());
     }

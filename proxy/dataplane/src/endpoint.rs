@@ -1,10 +1,13 @@
 //! One endpoint of a service, dialled: who it is must be who it should be, and stay so.
 
+use std::cell::RefCell;
+use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use engine::{Arrival, Connection, Decision, Form, Reason, decide};
 use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -15,10 +18,11 @@ use crate::clock;
 use crate::discovery::Endpoint;
 use crate::enforcement::Enforced;
 use crate::limits;
+use crate::service_metrics::Trouble;
 use crate::shared::Shared;
 use crate::sockets;
 use crate::tls;
-use crate::trust::Role;
+use crate::trust::{Bundles, Role};
 
 /// Proof that an endpoint was checked. Only [`reach`] makes one.
 #[derive(Debug)]
@@ -27,66 +31,86 @@ pub struct Passage {
     checked: (),
 }
 
-/// A connection to an endpoint.
+/// A stream of either kind.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + fmt::Debug {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + fmt::Debug> Duplex for S {}
+
+/// A connection to an endpoint: mutual TLS, or plaintext where that is allowed.
+pub type Wire = Box<dyn Duplex>;
+
+/// An endpoint that was reached and checked.
 #[derive(Debug)]
-pub enum Reached {
-    /// Mutual TLS; the endpoint is who it should be.
-    Meshed(Box<TlsStream<TcpStream>>, Proven),
-    /// An endpoint without identity, where that is allowed.
-    Plain(TcpStream),
+pub struct Checked {
+    /// Which, as discovery had it then.
+    pub endpoint: Endpoint,
+    /// Who it proved to be; none for an endpoint without identity.
+    proven: Option<Proven>,
+    passage: Passage,
 }
 
-/// An endpoint that proved its identity.
-#[derive(Debug)]
-pub struct Proven {
-    leaf: Leaf,
-    chain: Vec<CertificateDer<'static>>,
+impl AsRef<Passage> for Checked {
+    fn as_ref(&self) -> &Passage {
+        &self.passage
+    }
 }
 
-/// Why an endpoint isn't used.
+impl Checked {
+    /// Whether there is mutual TLS.
+    pub fn is_meshed(&self) -> bool {
+        self.proven.is_some()
+    }
+
+    /// Why it may no longer be talked to.
+    pub fn rejected(&self, shared: &Shared, enforced: &Arc<Enforced>) -> Option<Reason> {
+        match &self.proven {
+            Some(proven) => proven.rejected(shared, enforced, &self.endpoint),
+            None => (!enforced.discovery.plaintext()).then_some(Reason::NoIdentity),
+        }
+    }
+}
+
+/// Why an endpoint isn't used. Another one may be.
 #[derive(Debug)]
 pub enum Unreached {
-    /// It must not be: a denial, and no other endpoint is tried.
+    /// It must not be: a denial.
     Refused(Reason, String),
-    /// It can't be: another one may.
-    Failed(io::Error),
-}
-
-impl From<io::Error> for Unreached {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error)
-    }
+    /// It can't be.
+    Failed(Trouble, io::Error),
 }
 
 /// Dials an endpoint and checks it. `alpn` says what will be inside.
 pub async fn reach(
     shared: &Shared,
-    enforced: &Enforced,
+    enforced: &Arc<Enforced>,
     endpoint: &Endpoint,
     alpn: &[u8],
-) -> Result<(Reached, Passage), Unreached> {
-    let passage = Passage { checked: () };
+) -> Result<(Wire, Checked), Unreached> {
+    let mut checked =
+        Checked { endpoint: endpoint.clone(), proven: None, passage: Passage { checked: () } };
     let Some(identity) = &endpoint.identity else {
-        if !enforced.discovery.plaintext() {
-            return Err(Unreached::Refused(
-                Reason::NoIdentity,
-                "the endpoint is not meshed".to_owned(),
-            ));
+        if let Some(reason) = checked.rejected(shared, enforced) {
+            return Err(Unreached::Refused(reason, "the endpoint is not meshed".to_owned()));
         }
-        let stream = sockets::dial(shared.settings.source_address, endpoint.address).await?;
-        return Ok((Reached::Plain(stream), passage));
+        let stream = dial(shared, endpoint).await?;
+        return Ok((Box::new(stream), checked));
     };
-    let stream = sockets::dial(shared.settings.source_address, endpoint.address).await?;
+    let stream = dial(shared, endpoint).await?;
     let stream = handshake(shared, stream, identity, alpn).await?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let first =
-        chain.first().ok_or_else(|| io::Error::other("the endpoint showed no certificate"))?;
-    let leaf = Leaf::read(first).map_err(io::Error::other)?;
-    let proven = Proven { leaf, chain };
-    if let Some(reason) = proven.rejected(shared, enforced, endpoint) {
+    let refused = |why: String| Unreached::Refused(Reason::PeerRejected, why);
+    let first = chain.first().ok_or_else(|| refused("it showed no certificate".to_owned()))?;
+    let leaf = Leaf::read(first).map_err(|problem| refused(problem.to_string()))?;
+    checked.proven = Some(Proven { leaf, chain, stood: RefCell::default() });
+    if let Some(reason) = checked.rejected(shared, enforced) {
         return Err(Unreached::Refused(reason, format!("`{identity}` is revoked or has expired")));
     }
-    Ok((Reached::Meshed(Box::new(stream), proven), passage))
+    Ok((Box::new(stream), checked))
+}
+
+async fn dial(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, Unreached> {
+    let dialled = sockets::dial(shared.settings.source_address, endpoint.address).await;
+    dialled.map_err(|error| Unreached::Failed(Trouble::of_dial(&error), error))
 }
 
 /// FAIL-CLOSED: a meshed endpoint is never tried without TLS (semantics T7).
@@ -96,19 +120,20 @@ async fn handshake(
     identity: &str,
     alpn: &[u8],
 ) -> Result<TlsStream<TcpStream>, Unreached> {
+    let ours = |error| Unreached::Failed(Trouble::Ours, error);
     let own = shared.keyring.valid_credentials(clock::now_millis());
-    let own = own.ok_or_else(|| io::Error::other("we have no valid certificate"))?;
+    let own = own.ok_or_else(|| ours(io::Error::other("we have no valid certificate")))?;
     let config = tls::client_config(Some(&own.key), shared.keyring.trust(), identity, alpn)
-        .map_err(io::Error::other)?;
+        .map_err(|error| ours(io::Error::other(error)))?;
     let name = tls::server_name(identity).unwrap_or_else(|| address_name(&stream));
     let work = TlsConnector::from(Arc::new(config)).connect(name, stream);
     match timeout(limits::HANDSHAKE, work).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => match tls::rejected_peer(&error) {
             Some(problem) => Err(Unreached::Refused(Reason::PeerRejected, problem)),
-            None => Err(Unreached::Failed(error)),
+            None => Err(Unreached::Failed(Trouble::Handshake, error)),
         },
-        Err(elapsed) => Err(Unreached::Failed(elapsed.into())),
+        Err(elapsed) => Err(Unreached::Failed(Trouble::Handshake, elapsed.into())),
     }
 }
 
@@ -118,44 +143,78 @@ fn address_name(stream: &TcpStream) -> ServerName<'static> {
     ServerName::from(stream.peer_addr().map_or(unspecified, |address| address.ip()))
 }
 
+/// An endpoint that proved its identity.
+#[derive(Debug)]
+struct Proven {
+    leaf: Leaf,
+    chain: Vec<CertificateDer<'static>>,
+    stood: RefCell<Option<Stood>>,
+}
+
+/// Under what, and when (milliseconds since the epoch), a proof was last looked at and stood.
+#[derive(Debug)]
+struct Stood {
+    bundles: Weak<Bundles>,
+    enforced: Weak<Enforced>,
+    at_millis: i64,
+}
+
+impl Stood {
+    /// Whether that still says enough: nothing has changed, and it is no longer ago than open connections are looked at
+    /// again. The chain's signatures are not verified for each request.
+    fn holds(&self, bundles: &Arc<Bundles>, enforced: &Arc<Enforced>, now_millis: i64) -> bool {
+        let age = u64::try_from(now_millis - self.at_millis);
+        age.is_ok_and(|age| u128::from(age) < limits::REVISIT.as_millis())
+            && std::ptr::eq(self.bundles.as_ptr(), Arc::as_ptr(bundles))
+            && std::ptr::eq(self.enforced.as_ptr(), Arc::as_ptr(enforced))
+    }
+}
+
 impl Proven {
     /// Why this peer may no longer be talked to: revoked, expired (semantics I9), under a root that is gone, or judged by a
     /// table that is too old to say.
-    pub fn rejected(
+    fn rejected(
+        &self,
+        shared: &Shared,
+        enforced: &Arc<Enforced>,
+        endpoint: &Endpoint,
+    ) -> Option<Reason> {
+        let bundles = shared.keyring.trust().bundles();
+        let now = clock::now_millis();
+        let holds = |stood: &Stood| stood.holds(&bundles, enforced, now);
+        if now <= self.leaf.not_after_millis && self.stood.borrow().as_ref().is_some_and(holds) {
+            return None;
+        }
+        let identity = endpoint.identity.as_deref().unwrap_or_default();
+        if bundles.verify_as(&self.chain, Role::Server, now, identity).is_err() {
+            return Some(Reason::PeerRejected);
+        }
+        let reason = self.refused_by(shared, enforced, endpoint);
+        if reason.is_none() {
+            *self.stood.borrow_mut() = Some(Stood {
+                bundles: Arc::downgrade(&bundles),
+                enforced: Arc::downgrade(enforced),
+                at_millis: now,
+            });
+        }
+        reason
+    }
+
+    fn refused_by(
         &self,
         shared: &Shared,
         enforced: &Enforced,
         endpoint: &Endpoint,
     ) -> Option<Reason> {
-        let bundles = shared.keyring.trust().bundles();
-        let identity = endpoint.identity.as_deref().unwrap_or_default();
-        if bundles.verify_as(&self.chain, Role::Server, clock::now_millis(), identity).is_err() {
-            return Some(Reason::PeerRejected);
-        }
         let peer = self.leaf.peer(&shared.settings.trust_domain);
         let (table, facts) = (Arc::clone(&enforced.table), Arc::clone(&enforced.facts));
-        let connection = Connection::open(
-            table,
-            facts,
-            endpoint.address.port(),
-            endpoint.address.ip(),
-            Some(peer),
-        );
+        let (port, ip) = (endpoint.address.port(), endpoint.address.ip());
+        let connection = Connection::open(table, facts, port, ip, Some(peer));
         // Steps 1 and 4 of D1 are about the table's age and the peer alone; what follows is about somebody calling us.
         let decision = decide(&connection, &Arrival::Bytes, enforced.moment());
         let reason = decision.reason();
         matches!(reason, Reason::PolicyStale | Reason::PeerRejected).then_some(reason)
     }
-
-    /// The SPIFFE ID that was proven.
-    pub fn identity(&self) -> &str {
-        self.leaf.identity.as_str()
-    }
-}
-
-/// Whether an unmeshed endpoint may no longer be talked to.
-pub fn plain_rejected(enforced: &Enforced) -> Option<Reason> {
-    (!enforced.discovery.plaintext()).then_some(Reason::NoIdentity)
 }
 
 /// A refusal of the outbound side.

@@ -73,7 +73,7 @@ where
 }
 
 /// Forwards what the pod itself calls.
-pub async fn to_endpoint<C, E>(passage: Passage, client: C, endpoint: E) -> Ended
+pub async fn to_endpoint<C, E>(passage: &Passage, client: C, endpoint: E) -> Ended
 where
     C: AsyncRead + AsyncWrite + Unpin,
     E: AsyncRead + AsyncWrite + Unpin,

@@ -2,15 +2,19 @@
 //!
 //! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`handshake`]) →
 //! [`session`] (who is it, what does the table say) → [`http1`] with [`requests`] deciding, or [`forward`] with a permit;
-//! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`endpoint`].
+//! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`callees`]
+//! ([`balance`], [`circuit`]) → [`endpoint`].
 //!
 //! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
 //! [`keyring`] and [`enforcement`], from where workers read without waiting; [`admin`] for scrapers and kubelets.
 
 pub mod admin;
 pub mod assignment;
+pub mod balance;
 pub mod cache;
+pub mod callees;
 pub mod certificate;
+pub mod circuit;
 pub mod clock;
 pub mod control;
 pub mod credentials;
@@ -42,6 +46,7 @@ pub mod renewal;
 pub mod requests;
 pub mod revisit;
 pub mod run;
+pub mod service_metrics;
 pub mod session;
 pub mod settings;
 pub mod shared;

@@ -32,6 +32,22 @@ pub const DETECTION: Duration = Duration::from_secs(2);
 pub const FIRST_LINE_BYTES: usize = 64 * 1024;
 /// How long dialling an application or an endpoint may take.
 pub const CONNECT: Duration = Duration::from_secs(3);
+/// Endpoints that are tried for one request or connection (ours).
+pub const DIALS: usize = 3;
+/// Over how long an endpoint's slow answers are forgotten (Linkerd's figure).
+pub const LOAD_DECAY: Duration = Duration::from_secs(10);
+/// Dials or handshakes that fail in a row until an endpoint rests (ours; Linkerd's default is 7).
+pub const DIAL_FAILURES: u32 = 5;
+/// The first rest of such an endpoint; it doubles, and is spread by half (Linkerd's figure).
+pub const REST_FIRST: Duration = Duration::from_secs(1);
+/// Its longest rest (Linkerd's figure).
+pub const REST_MOST: Duration = Duration::from_secs(60);
+/// Idle connections to all endpoints of one proxy.
+pub const OUTBOUND_IDLE_CONNECTIONS: usize = 1_000;
+/// Idle connections to one endpoint that a worker keeps (ours).
+pub const OUTBOUND_IDLE_PER_ENDPOINT: usize = 64;
+/// How long it keeps one (ours: half of what the other side allows, so that it is rarely closed under a request).
+pub const OUTBOUND_IDLE: Duration = Duration::from_secs(30);
 /// How long a TCP connection may be half closed without a byte.
 pub const HALF_CLOSED: Duration = Duration::from_secs(60);
 /// How long a refused connection may take to be closed.

@@ -9,6 +9,7 @@ use engine::{Reason, Verdict};
 
 use crate::exchange::Failure;
 use crate::memory;
+use crate::service_metrics::Services;
 
 /// Only rises.
 #[derive(Debug, Default)]
@@ -128,6 +129,8 @@ pub struct Metrics {
     pub policy_stream: Gauge,
     /// Times that accepting a connection failed.
     pub accept_failures: Counter,
+    /// What is counted of each service that the pod calls.
+    pub services: Services,
 }
 
 /// What is known only at the moment of asking.
@@ -179,6 +182,7 @@ impl Metrics {
             head(&mut out, name, "gauge", help);
             line(&mut out, name, &[], &gauge.get().to_string());
         }
+        self.services.write(&mut out);
         let name = "policyd_memory_allocated_bytes";
         head(&mut out, name, "gauge", "Memory that is allocated now, tables included");
         line(&mut out, name, &[], &memory::allocated().to_string());

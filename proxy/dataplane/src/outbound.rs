@@ -1,5 +1,5 @@
-//! What the pod itself calls: an explicit listener stands for a service, an endpoint is chosen, and bytes go to it under
-//! mutual TLS. Requests are not read here but for their first line: what may be asked is the other side's to decide.
+//! What the pod itself calls: an explicit listener stands for a service. Each HTTP/1 request, and each connection of other
+//! bytes, finds an endpoint of its own and goes there under mutual TLS. What may be asked is the other side's to decide.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,42 +7,36 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::Reason;
-use snapshot::Answer as DecisionAnswer;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::warn;
 
-use crate::clock;
-use crate::denials::{DenialRecord, Direction, PeerRecord};
-use crate::discovery::{Endpoint, Speaks};
-use crate::endpoint::{self, Passage, Proven, Reached, Unreached};
-use crate::enforcement::Enforced;
+use crate::callees::Callees;
+use crate::discovery::Speaks;
+use crate::endpoint::Checked;
 use crate::exchange::{Answer, Failure};
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Ended, Side, Why};
 use crate::http1;
 use crate::limits;
 use crate::memory::Pressure;
-use crate::metrics::Subject;
 use crate::prefixed::Prefixed;
-use crate::requests::failure_answer;
-use crate::session::new_id;
+use crate::service_metrics::{ServiceMetrics, Trouble};
 use crate::settings::Outbound;
 use crate::shared::Worker;
 use crate::sockets;
-use crate::tls::{ALPN_HTTP1, ALPN_TCP};
 
-/// How many endpoints are tried for one connection.
-const TRIES: usize = 3;
+mod calls;
+mod reaching;
+mod record;
 
 /// One service that the pod calls, on one worker.
 #[derive(Debug)]
 pub struct OutboundPort {
-    /// The thread.
-    pub worker: Rc<Worker>,
-    /// Where it listens, and for what.
-    pub port: Outbound,
+    worker: Rc<Worker>,
+    port: Outbound,
+    callees: Callees,
+    metrics: Arc<ServiceMetrics>,
 }
 
 /// What the pod's application says first.
@@ -53,6 +47,13 @@ struct Spoken {
 }
 
 impl OutboundPort {
+    /// Of a listener, on a worker.
+    pub fn new(worker: Rc<Worker>, port: Outbound) -> Self {
+        let metrics = worker.shared.metrics.services.of(&port.service);
+        let callees = Callees::new(&port.service, Arc::clone(&metrics));
+        Self { worker, port, callees, metrics }
+    }
+
     /// Serves one connection of the pod's application to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, _source: SocketAddr) {
         let shared = &self.worker.shared;
@@ -70,6 +71,24 @@ impl OutboundPort {
         shared.metrics.outbound_open.add(-1);
     }
 
+    /// Follows discovery and closes idle connections that may no longer be used, until SIGTERM.
+    pub async fn tend(self: Rc<Self>) {
+        let shared = &self.worker.shared;
+        let mut stopping = shared.stopping.subscribe();
+        let mut changes = shared.revisit.subscribe();
+        loop {
+            if let Some(enforced) = shared.enforcement.current() {
+                self.callees.refresh(&enforced.discovery);
+                self.callees.prune(shared, &enforced);
+            }
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+                changed = changes.changed() => if changed.is_err() { break },
+            }
+        }
+        self.callees.clear();
+    }
+
     async fn open(&self, mut stream: TcpStream) {
         sockets::tune(&stream);
         let speaks = self.speaks();
@@ -79,53 +98,16 @@ impl OutboundPort {
         } else {
             first_words(&mut stream, &mut seen, speaks == Some(Speaks::Http1)).await
         };
-        let spoken = match first {
-            Err(_) | Ok(First::Left) => return,
-            Ok(first) => {
-                Spoken { http: first == First::Http1, head_only: seen.bytes.starts_with(b"HEAD ") }
+        let head_only = seen.bytes.starts_with(b"HEAD ");
+        let client = Prefixed::new(seen.bytes, stream);
+        match first {
+            Err(_) | Ok(First::Left) => {}
+            Ok(First::Http1) => {
+                if let Some(unread) = http1::serve_calls(client, self).await {
+                    self.carry_bytes(unread, Spoken { http: true, head_only }).await;
+                }
             }
-        };
-        if let Err(refused) = self.call(&mut stream, seen.bytes, spoken).await {
-            answer(stream, spoken, &refused).await;
-        }
-    }
-
-    /// Carries the connection, of which `begun` was read. A request that nobody has heard goes out once more, on a new
-    /// connection: the other side may have closed the first one for reasons of its own.
-    async fn call(
-        &self,
-        stream: &mut TcpStream,
-        mut begun: Vec<u8>,
-        spoken: Spoken,
-    ) -> Result<(), Answer> {
-        let repeatable = spoken.http && http1::is_repeatable_alone(&begun);
-        let mut kept = repeatable.then(|| begun.clone());
-        loop {
-            // The table of this moment: the client may have taken its time to speak.
-            let Some(enforced) = self.worker.shared.enforcement.current() else {
-                return Err(self.record(None, Reason::NoPolicyLoaded, spoken.http, ""));
-            };
-            let endpoints = self.endpoints(&enforced);
-            let (endpoint, reached, passage) = self.reach(&enforced, &endpoints, spoken).await?;
-            // What is open for long must not keep a table that is no longer in force.
-            drop(enforced);
-            let length = begun.len() as u64;
-            let client = Prefixed::new(begun, &mut *stream);
-            let Some(ended) = self.carry(client, endpoint, (reached, passage), spoken).await else {
-                return Ok(());
-            };
-            // A connection that broke before a byte came back: the other side refused us, or its application is gone.
-            let Ended { to_client: 0, from_client, why: Why::Broken(Side::Callee, error) } = ended
-            else {
-                return Ok(());
-            };
-            let Some(again) = kept.take().filter(|_| from_client <= length && broke_off(&error))
-            else {
-                self.log_failure(&endpoint.address.to_string(), &error);
-                return Err(failure_answer(Failure::Unreachable));
-            };
-            begun = again;
-            self.worker.shared.metrics.repeated.add(1);
+            Ok(_) => self.carry_bytes(client, Spoken { http: false, head_only: false }).await,
         }
     }
 
@@ -134,129 +116,42 @@ impl OutboundPort {
         self.worker.shared.enforcement.current()?.discovery.service(&self.port.service)?.speaks()
     }
 
-    fn endpoints(&self, enforced: &Enforced) -> Vec<Endpoint> {
-        let service = enforced.discovery.service(&self.port.service);
-        service.map(|service| service.in_turn().take(TRIES).cloned().collect()).unwrap_or_default()
-    }
-
-    /// The first endpoint that can be reached. A refusal ends the search: another endpoint's answer would hide it.
-    async fn reach<'e>(
-        &self,
-        enforced: &Enforced,
-        endpoints: &'e [Endpoint],
-        spoken: Spoken,
-    ) -> Result<(&'e Endpoint, Reached, Passage), Answer> {
-        if let Some(limit) = enforced.table.max_table_age_millis()
-            && enforced.moment().table_age_millis > limit
-        {
-            return Err(self.record(None, Reason::PolicyStale, spoken.http, ""));
-        }
-        let alpn = if spoken.http { ALPN_HTTP1 } else { ALPN_TCP };
-        for endpoint in endpoints {
-            match endpoint::reach(&self.worker.shared, enforced, endpoint, alpn).await {
-                Ok((reached, passage)) => return Ok((endpoint, reached, passage)),
-                Err(Unreached::Refused(reason, why)) => {
-                    return Err(self.record(Some(endpoint), reason, spoken.http, &why));
-                }
-                Err(Unreached::Failed(error)) => {
-                    self.log_failure(&endpoint.address.to_string(), &error);
-                }
-            }
-        }
-        if endpoints.is_empty() {
-            self.log_failure("", &io::Error::other("no endpoint is known"));
-        }
-        Err(failure_answer(Failure::Unreachable))
-    }
-
-    fn log_failure(&self, endpoint: &str, error: &io::Error) {
-        self.worker.shared.metrics.failed(Failure::Unreachable);
-        warn!(service = self.port.service, endpoint, problem = error.to_string(), "not reached");
-    }
-
-    /// None where the connection was cut, because this endpoint may no longer be talked to.
-    async fn carry(
-        &self,
-        client: Prefixed<&mut TcpStream>,
-        endpoint: &Endpoint,
-        (reached, passage): (Reached, Passage),
-        spoken: Spoken,
-    ) -> Option<Ended> {
-        match reached {
-            Reached::Plain(stream) => {
-                tokio::select! {
-                    ended = forward::to_endpoint(passage, client, stream) => Some(ended),
-                    () = self.until_rejected(endpoint, None, spoken) => None,
-                }
-            }
-            Reached::Meshed(stream, proven) => {
-                tokio::select! {
-                    ended = forward::to_endpoint(passage, client, stream) => Some(ended),
-                    () = self.until_rejected(endpoint, Some(&proven), spoken) => None,
-                }
-            }
+    /// Carries the rest of a connection, whatever it is, on one of its own.
+    async fn carry_bytes<C>(&self, mut client: C, spoken: Spoken)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (wire, checked, _flight) = match self.reach(None, spoken.http).await {
+            Ok(reached) => reached,
+            Err(refused) => return answer(client, spoken, &refused).await,
+        };
+        let ended = tokio::select! {
+            ended = forward::to_endpoint(checked.as_ref(), &mut client, wire) => ended,
+            // Nothing is said into the middle of what may have begun.
+            _ = self.until_rejected(&checked, spoken.http) => return,
+        };
+        // A connection that broke before a byte came back: the other side refused us, or its application is gone.
+        if let Ended { to_client: 0, why: Why::Broken(Side::Callee, error), .. } = ended {
+            self.log_failure(Some(checked.endpoint.address), &error);
+            answer(client, spoken, &self.failure(Failure::Unreachable, Trouble::Broken)).await;
         }
     }
 
-    /// Ends when this endpoint may no longer be talked to.
-    async fn until_rejected(&self, endpoint: &Endpoint, proven: Option<&Proven>, spoken: Spoken) {
+    /// Ends when this endpoint may no longer be talked to, with what the application is told.
+    async fn until_rejected(&self, checked: &Checked, http: bool) -> Answer {
         let shared = &self.worker.shared;
         let mut changes = shared.revisit.subscribe();
         loop {
-            let rejected = match (shared.enforcement.current(), proven) {
-                (None, _) => None,
-                (Some(enforced), Some(proven)) => proven.rejected(shared, &enforced, endpoint),
-                (Some(enforced), None) => endpoint::plain_rejected(&enforced),
-            };
-            if let Some(reason) = rejected {
+            let enforced = shared.enforcement.current();
+            if let Some(reason) = enforced.and_then(|enforced| checked.rejected(shared, &enforced))
+            {
                 shared.metrics.cut.add(1);
-                self.record(Some(endpoint), reason, spoken.http, "cut");
-                return;
+                return self.record(Some(&checked.endpoint), reason, http, "cut");
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
-    }
-
-    /// Counts a refusal and writes it down; what the application sees of it.
-    fn record(
-        &self,
-        endpoint: Option<&Endpoint>,
-        reason: Reason,
-        http: bool,
-        detail: &str,
-    ) -> Answer {
-        let shared = &self.worker.shared;
-        let decision = endpoint::refusal(reason, http);
-        shared.metrics.decided(Subject::Outbound, decision.verdict(), reason);
-        let view = reason.outbound_view();
-        let id = new_id();
-        let enforced: Option<Arc<Enforced>> = shared.enforcement.current();
-        let mut told = DecisionAnswer::without_table(&decision);
-        told.id = Some(id.clone());
-        told.status = http.then_some(view.status);
-        told.table = enforced.as_ref().map(|enforced| enforced.table_version.clone());
-        told.facts = enforced.as_ref().map(|enforced| enforced.facts_version.clone());
-        shared.denials.write(&DenialRecord {
-            time: clock::rfc3339(clock::now_millis()),
-            event: "denial",
-            direction: Direction::Outbound,
-            workload: enforced.map(|enforced| enforced.workload.clone()),
-            namespace: shared.settings.namespace.clone(),
-            pod: shared.settings.pod_name.clone(),
-            port: endpoint.map_or(self.port.listen.port(), |endpoint| endpoint.address.port()),
-            service: Some(self.port.service.clone()),
-            decision: told,
-            peer: PeerRecord {
-                ip: endpoint.map(|endpoint| endpoint.address.ip().to_string()).unwrap_or_default(),
-                ..PeerRecord::default()
-            },
-            request: None,
-            gate: None,
-            detail: (!detail.is_empty()).then(|| detail.to_owned()),
-        });
-        Answer { id, view, grpc: false }
     }
 }
 
@@ -274,19 +169,11 @@ async fn first_words(stream: &mut TcpStream, seen: &mut Seen, patient: bool) -> 
     }
 }
 
-/// Whether a connection ended without a word: no alert of TLS, which says that the other side refuses us.
-fn broke_off(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-    )
-}
-
 /// HTTP gets an answer, anything else is closed (semantics D5).
-async fn answer(mut client: TcpStream, spoken: Spoken, answer: &Answer) {
+async fn answer<C>(mut client: C, spoken: Spoken, answer: &Answer)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     if !spoken.http {
         return;
     }

@@ -34,6 +34,8 @@ pub struct Shared {
     pub inbound_places: Arc<Places>,
     /// Bounds on outbound connections.
     pub outbound_places: Arc<Places>,
+    /// The bound on idle connections to endpoints.
+    pub idle_places: Arc<Places>,
     /// Changes whenever open connections are to be decided again.
     pub revisit: watch::Sender<u64>,
     /// True from SIGTERM on.
@@ -58,6 +60,7 @@ impl Shared {
             denials,
             inbound_places: places(),
             outbound_places: places(),
+            idle_places: Arc::new(Places::new(limits::OUTBOUND_IDLE_CONNECTIONS, 0)),
             revisit: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
         }

@@ -51,7 +51,8 @@ async fn accept_all(worker: Rc<Worker>, listener: Listener) -> io::Result<()> {
             accept(&worker, &socket, &mut serving, serve).await;
         }
         Purpose::Outbound(port) => {
-            let port = Rc::new(OutboundPort { worker: Rc::clone(&worker), port });
+            let port = Rc::new(OutboundPort::new(Rc::clone(&worker), port));
+            serving.spawn_local(Rc::clone(&port).tend());
             let serve = |stream, source| Rc::clone(&port).serve(stream, source);
             accept(&worker, &socket, &mut serving, serve).await;
         }

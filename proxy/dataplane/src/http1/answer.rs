@@ -23,6 +23,23 @@ pub(super) struct Progress<'a> {
     pub(super) sent: Cell<Option<Instant>>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
     pub(super) expecting: Cell<u64>,
+    /// The answer comes from a proxy of ours: the id of its decision stays.
+    pub(super) keeps_decision: bool,
+    /// When the final answer began, and its status.
+    pub(super) answered: Cell<Option<(Instant, u16)>>,
+}
+
+impl<'a> Progress<'a> {
+    /// At the beginning; `writes` of the client.
+    pub(super) fn new(request: &'a CanonicalRequest, writes: u64) -> Self {
+        Self {
+            request,
+            sent: Cell::new(None),
+            expecting: Cell::new(writes),
+            keeps_decision: false,
+            answered: Cell::new(None),
+        }
+    }
 }
 
 /// How an exchange ended well.
@@ -77,12 +94,13 @@ where
             broken => broken,
         })?;
         let bytes = upstream.bytes().get(..length).unwrap_or_default();
-        let head = AnswerHead::parse(bytes).map_err(|_| BAD)?;
+        let head = AnswerHead::parse(bytes, progress.keeps_decision).map_err(|_| BAD)?;
         let step = judge(progress, &head, &ending)?;
         match &step {
             Step::Dropped => {}
             Step::Interim | Step::Switch => head.write_interim(client.out()),
             Step::Final { body, close, .. } => {
+                progress.answered.set(Some((Instant::now(), head.status)));
                 head.write(progress.request, body, *close, client.out());
             }
         }
@@ -121,7 +139,8 @@ fn judge(
             let until_close = body.decoder.ends_with_connection();
             // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
-            let close = last || until_close || body.needs_close();
+            // Nothing that follows a refused request is read (H1-11), whoever refused it.
+            let close = last || until_close || body.needs_close() || head.refuses;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })
         }

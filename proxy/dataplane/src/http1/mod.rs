@@ -5,10 +5,14 @@
 //! decoded and encoded anew in both directions at the same time (`body`, `chunked`, `trailers`) → the answer's head is
 //! validated and rewritten (`response`) → after a valid `101` both ends become a tunnel (`upgrade`).
 //!
+//! What the pod itself calls goes another way through the same parts ([`serve_calls`]): each request is read only to know
+//! where it ends, and goes to an endpoint that a [`Caller`] chose and checked.
+//!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
 mod answer;
 mod body;
+mod calls;
 mod chunked;
 mod forward;
 mod head;
@@ -21,8 +25,8 @@ mod transfer;
 mod upgrade;
 mod wire;
 
-pub(crate) use forward::is_repeatable_alone;
-pub use pool::Pool;
+pub use calls::{Caller, serve_calls};
+pub use pool::{Connection, Pool};
 pub use session::{serve, serve_pooled};
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
-//! Idle connections to one application, the last used first.
+//! Idle connections to one application or endpoint, the last used first.
 
 use std::cell::RefCell;
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::Instant;
@@ -10,13 +11,28 @@ use super::limits;
 use super::wire::{self, Liveness, Reader, Writer};
 use crate::exchange::Upstream;
 
-/// A connection to an application.
+/// A connection to an application or an endpoint.
 #[derive(Debug)]
-pub(super) struct Connection<Io> {
+pub struct Connection<Io, P = ()> {
     pub(super) reader: Reader<ReadHalf<Io>>,
     pub(super) writer: Writer<WriteHalf<Io>>,
     /// It has carried a request before, so the application may just be closing it.
     pub(super) reused: bool,
+    /// What is known of the other end.
+    pub(crate) proof: P,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin, P> Connection<Io, P> {
+    /// A new one.
+    pub(crate) fn of(io: Io, proof: P) -> Self {
+        let (reader, writer) = wire::split(io);
+        Self { reader, writer, reused: false, proof }
+    }
+
+    /// Both directions.
+    pub(super) fn halves(&mut self) -> (&mut Reader<ReadHalf<Io>>, &mut Writer<WriteHalf<Io>>) {
+        (&mut self.reader, &mut self.writer)
+    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
@@ -25,30 +41,38 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// # Errors
     /// Whatever dialling fails with.
     pub(super) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
-        let (reader, writer) = wire::split(upstream.connect().await?);
-        Ok(Self { reader, writer, reused: false })
+        Ok(Self::of(upstream.connect().await?, ()))
     }
 }
 
 #[derive(Debug)]
-struct Idle<Io> {
-    connection: Connection<Io>,
+struct Idle<Io, P> {
+    connection: Connection<Io, P>,
     since: Instant,
 }
 
-/// The idle connections of one worker to one application.
+/// The idle connections of one worker to one application or endpoint.
 #[derive(Debug)]
-pub struct Pool<Io> {
-    idle: RefCell<Vec<Idle<Io>>>,
+pub struct Pool<Io, P = ()> {
+    idle: RefCell<Vec<Idle<Io, P>>>,
+    most: usize,
+    longest: Duration,
 }
 
-impl<Io> Default for Pool<Io> {
+impl<Io, P> Default for Pool<Io, P> {
     fn default() -> Self {
-        Self { idle: RefCell::new(Vec::new()) }
+        Self::bounded(limits::POOLED_CONNECTIONS, limits::POOLED)
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
+impl<Io, P> Pool<Io, P> {
+    /// Keeps so many, each for so long.
+    pub(crate) fn bounded(most: usize, longest: Duration) -> Self {
+        Self { idle: RefCell::new(Vec::new()), most, longest }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin, P> Pool<Io, P> {
     /// Closes all of them, for when nothing may be reused any more.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
@@ -56,15 +80,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
 
     /// Closes those that have been idle for too long.
     pub fn sweep(&self) {
-        self.idle.borrow_mut().retain(|idle| idle.since.elapsed() < limits::POOLED);
+        self.retain(|_| true);
+    }
+
+    /// The same, and closes those about which `stands` says no.
+    pub(crate) fn retain(&self, stands: impl Fn(&P) -> bool) {
+        let keeps = |idle: &Idle<Io, P>| {
+            idle.since.elapsed() < self.longest && stands(&idle.connection.proof)
+        };
+        self.idle.borrow_mut().retain(keeps);
     }
 
     /// The connection used last that is still good. `desync` is told of each that has sent bytes nobody asked for (G20).
-    pub(super) fn take(&self, desync: impl Fn()) -> Option<Connection<Io>> {
+    pub(crate) fn take(&self, desync: impl Fn()) -> Option<Connection<Io, P>> {
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
             match connection.reader.liveness() {
-                Liveness::Alive if since.elapsed() < limits::POOLED => return Some(connection),
+                Liveness::Alive if since.elapsed() < self.longest => return Some(connection),
                 Liveness::Talking => desync(),
                 Liveness::Alive | Liveness::Closed => {}
             }
@@ -72,13 +104,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
     }
 
     /// Keeps a connection whose last exchange is complete.
-    pub(super) fn put(&self, mut connection: Connection<Io>) {
+    pub(crate) fn put(&self, mut connection: Connection<Io, P>) {
         self.sweep();
         connection.reused = true;
         connection.reader.rest();
         connection.writer.rest();
         let mut idle = self.idle.borrow_mut();
-        if idle.len() < limits::POOLED_CONNECTIONS {
+        if idle.len() < self.most {
             idle.push(Idle { connection, since: Instant::now() });
         }
     }
@@ -98,9 +130,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (application, _) = listener.accept().unwrap();
-        let (reader, writer) = wire::split(stream);
         let pool = Pool::default();
-        pool.put(Connection { reader, writer, reused: false });
+        pool.put(Connection::of(stream, ()));
         let alive = pool.take(|| {}).unwrap();
         pool.put(alive);
         // Nothing has run since that could have noticed, but for what a request that can't be repeated waits for.

@@ -15,6 +15,9 @@ pub(super) struct AnswerHead<'a> {
     length: Option<(u64, &'a [u8])>,
     chunked: bool,
     grpc: bool,
+    keeps_decision: bool,
+    /// It is a refusal of a proxy of ours.
+    pub(super) refuses: bool,
     hop: Hop<'a>,
 }
 
@@ -47,11 +50,12 @@ fn bad(offset: usize) -> Flaw {
 }
 
 impl<'a> AnswerHead<'a> {
-    /// Reads the exact bytes of a head, status line to empty line.
+    /// Reads the exact bytes of a head, status line to empty line. `keeps_decision`: it is a proxy of ours that answers,
+    /// so the id of its decision stays where other reserved fields go.
     ///
     /// # Errors
     /// The rule it breaks.
-    pub(super) fn parse(head: &'a [u8]) -> Result<Self, Flaw> {
+    pub(super) fn parse(head: &'a [u8], keeps_decision: bool) -> Result<Self, Flaw> {
         let mut lines = Lines::new(head);
         let line = lines.next().unwrap_or(Err(bad(0)))?.bytes;
         let (http_1_0, status, phrase) = status_line(line).ok_or(bad(0))?;
@@ -62,6 +66,8 @@ impl<'a> AnswerHead<'a> {
             length: None,
             chunked: false,
             grpc: false,
+            keeps_decision,
+            refuses: false,
             hop: Hop { http_1_0, ..Hop::default() },
         };
         for (count, line) in lines.enumerate() {
@@ -98,6 +104,10 @@ impl<'a> AnswerHead<'a> {
             }
             10 if is(b"connection") => self.connection(value),
             7 if is(b"upgrade") => return self.hop.upgrade.replace(value).is_none().then_some(()),
+            18 if self.keeps_decision && is(b"x-policyd-decision") => {
+                self.refuses = true;
+                self.fields.push((name, value));
+            }
             _ if is_reserved(name) || REMOVED.iter().any(|other| is(other)) => {}
             12 if is(b"content-type") => {
                 self.grpc = is_grpc(value);

@@ -36,43 +36,61 @@ where
     let forwarder = Forwarder { decider, upstream, pool };
     let mut first_byte = Instant::now() + limits::FIRST_HEAD;
     loop {
-        let turn = match next_head(&mut client, decider, first_byte).await {
-            Ok(length) => take_turn(&forwarder, &mut client, length).await,
-            Err(next) => Turn { next, head_only: false },
-        };
-        match turn.next {
-            Next::Again if decider.ending() => return close(client, false).await,
-            Next::Again => {}
-            Next::Abort => return,
-            Next::Close => return close(client, false).await,
-            Next::Linger => return close(client, true).await,
-            Next::Answer(answer) => {
-                client.writer.out().extend_from_slice(&answer.http1(turn.head_only));
-                return close(client, true).await;
+        let turn = match next_head(&mut client, decider.ended(), first_byte).await {
+            Ok(Arrived::Head(length)) => take_turn(&forwarder, &mut client, length).await,
+            Ok(Arrived::Ended) => Next::Close.into(),
+            Ok(Arrived::Slow | Arrived::TooLong) => {
+                Next::Answer(refuse(decider, client.reader.bytes())).into()
             }
-        }
+            Err(next) => next.into(),
+        };
+        let after = after(client, turn, decider.ending()).await;
+        let Some(same) = after else { return };
+        client = same;
         first_byte = Instant::now() + limits::IDLE;
         pool.sweep();
     }
 }
 
 /// What came of one request.
-struct Turn {
-    next: Next,
+pub(super) struct Turn {
+    pub(super) next: Next,
     /// An answer to it has no body, because it was a HEAD.
-    head_only: bool,
+    pub(super) head_only: bool,
 }
 
-/// Waits for the next head and gives its length; it lies at the start of what has arrived.
-async fn next_head<C, D>(
+impl From<Next> for Turn {
+    fn from(next: Next) -> Self {
+        Self { next, head_only: false }
+    }
+}
+
+/// Ends a turn; the client's connection, if another may follow.
+pub(super) async fn after<C: AsyncRead + AsyncWrite>(
+    mut client: Client<C>,
+    turn: Turn,
+    ending: bool,
+) -> Option<Client<C>> {
+    match turn.next {
+        Next::Again if !ending => return Some(client),
+        Next::Again | Next::Close => close(client, false).await,
+        Next::Abort => {}
+        Next::Linger => close(client, true).await,
+        Next::Answer(answer) => {
+            client.writer.out().extend_from_slice(&answer.http1(turn.head_only));
+            close(client, true).await;
+        }
+    }
+    None
+}
+
+/// Waits for the next head; where it is whole, it lies at the start of what has arrived. Nothing of it is waited for once
+/// `ended` is over.
+pub(super) async fn next_head<C: AsyncRead + AsyncWrite>(
     client: &mut Client<C>,
-    decider: &D,
+    ended: impl Future<Output = ()>,
     first_byte: Instant,
-) -> Result<usize, Next>
-where
-    C: AsyncRead + AsyncWrite,
-    D: Decider,
-{
+) -> Result<Arrived, Next> {
     if client.reader.bytes().is_empty() {
         client.reader.rest();
         client.writer.rest();
@@ -80,16 +98,10 @@ where
         tokio::select! {
             biased;
             arrived = arrival => if !matches!(arrived, Ok(Ok(1..))) { return Err(Next::Close) },
-            () = decider.ended() => return Err(Next::Close),
+            () = ended => return Err(Next::Close),
         }
     }
-    match read_head(&mut client.reader).await.map_err(|_| Next::Abort)? {
-        Arrived::Head(length) => Ok(length),
-        Arrived::Ended => Err(Next::Close),
-        Arrived::Slow | Arrived::TooLong => {
-            Err(Next::Answer(refuse(decider, client.reader.bytes())))
-        }
-    }
+    read_head(&mut client.reader).await.map_err(|_| Next::Abort)
 }
 
 /// The answer to a head that is too slow or too long.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, Rea
 use tokio::time::timeout;
 
 use super::limits;
+use crate::prefixed::Prefixed;
 
 /// Splits a connection into its buffered halves.
 pub(super) fn split<Io: AsyncRead + AsyncWrite>(
@@ -15,6 +16,15 @@ pub(super) fn split<Io: AsyncRead + AsyncWrite>(
 ) -> (Reader<ReadHalf<Io>>, Writer<WriteHalf<Io>>) {
     let (read, write) = tokio::io::split(io);
     (Reader::new(read), Writer::new(write))
+}
+
+/// Puts the halves of one connection together again, what has arrived in front.
+pub(super) fn join<Io: AsyncRead + AsyncWrite + Unpin>(
+    reader: Reader<ReadHalf<Io>>,
+    writer: Writer<WriteHalf<Io>>,
+) -> Prefixed<Io> {
+    let arrived = reader.bytes().to_vec();
+    Prefixed::new(arrived, reader.io.unsplit(writer.io))
 }
 
 /// The reading half: bytes that have arrived and aren't consumed yet.

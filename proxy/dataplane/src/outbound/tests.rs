@@ -1,5 +1,7 @@
 //! Both sides on loopback: an application, its outbound port, mutual TLS, an inbound port, the application behind it.
 
+mod choices;
+
 use engine::Facts;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -7,6 +9,7 @@ use tokio::task::spawn_local;
 
 use super::*;
 use crate::assignment::tests::snapshot_bytes;
+use crate::clock;
 use crate::credentials::Own;
 use crate::credentials::tests::stored;
 use crate::discovery::Discovery;
@@ -20,6 +23,8 @@ const WEBAPP: &str = "spiffe://cluster.local/ns/books/sa/webapp";
 const ALL_AUTHENTICATED: u32 = 4;
 const ALL_UNAUTHENTICATED: u32 = 3;
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\nconnection: close\r\n\r\n";
+/// What of it reaches the other side.
+const HEARD: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn keyring(identity: &str, root: &Authority) -> Keyring {
@@ -34,15 +39,21 @@ fn keyring(identity: &str, root: &Authority) -> Keyring {
 
 /// What is known of the one service: its one endpoint.
 fn discovery(endpoint: SocketAddr, identity: &str, plaintext: &str) -> Discovery {
+    discovery_of(&[(endpoint, identity)], plaintext)
+}
+
+/// The same with several.
+fn discovery_of(endpoints: &[(SocketAddr, &str)], plaintext: &str) -> Discovery {
+    let endpoint = |(endpoint, identity): &(SocketAddr, &str)| generated::Endpoint {
+        address: endpoint.ip().to_string(),
+        port: endpoint.port().into(),
+        identity: (*identity).to_owned(),
+        protocol: "unknown".to_owned(),
+    };
     let message = generated::Discovery {
         services: vec![generated::ServicePort {
             service: "books/authors:80".to_owned(),
-            endpoints: vec![generated::Endpoint {
-                address: endpoint.ip().to_string(),
-                port: endpoint.port().into(),
-                identity: identity.to_owned(),
-                protocol: "unknown".to_owned(),
-            }],
+            endpoints: endpoints.iter().map(endpoint).collect(),
         }],
         outbound_plaintext: plaintext.to_owned(),
     };
@@ -56,14 +67,20 @@ async fn caller(
     identity: &str,
     plaintext: &str,
 ) -> (Rc<Worker>, SocketAddr) {
+    caller_of(root, discovery(endpoint, identity, plaintext)).await
+}
+
+/// The calling side, which knows this.
+async fn caller_of(root: &Authority, discovery: Discovery) -> (Rc<Worker>, SocketAddr) {
     let shared = shared(keyring(WEBAPP, root));
-    let discovery = discovery(endpoint, identity, plaintext);
     enforce(&shared, &snapshot_bytes(1), Facts::default(), discovery);
+    spawn_local(crate::revisit::announce(Arc::clone(&shared)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let worker = Rc::new(Worker::new(shared, 1));
     let port = Outbound { listen, service: "books/authors:80".to_owned() };
-    let port = Rc::new(OutboundPort { worker: Rc::clone(&worker), port });
+    let port = Rc::new(OutboundPort::new(Rc::clone(&worker), port));
+    spawn_local(Rc::clone(&port).tend());
     spawn_local(async move {
         while let Ok((stream, source)) = listener.accept().await {
             spawn_local(Rc::clone(&port).serve(stream, source));
@@ -186,9 +203,9 @@ fn a_request_that_nobody_heard_goes_out_once_more() {
     run(async {
         let (endpoint, worker, listen) = plain_caller().await;
         let (answer, ()) = tokio::join!(say(listen, GET), async {
-            assert_eq!(break_off(&endpoint).await, GET);
+            assert_eq!(break_off(&endpoint).await, HEARD);
             let (mut stream, bytes) = heard(&endpoint).await;
-            assert_eq!(bytes, GET);
+            assert_eq!(bytes, HEARD);
             stream.write_all(OK).await.unwrap();
         });
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -217,16 +234,12 @@ fn what_may_have_had_an_effect_goes_out_once() {
 fn after_the_first_byte_of_an_answer_nothing_goes_out_again() {
     run(async {
         let (endpoint, worker, listen) = plain_caller().await;
-        let mut client = TcpStream::connect(listen).await.unwrap();
-        client.write_all(GET).await.unwrap();
-        let (mut stream, _) = heard(&endpoint).await;
-        stream.write_all(b"H").await.unwrap();
-        assert_eq!(client.read_u8().await.unwrap(), b'H');
-        stream.set_zero_linger().unwrap();
-        drop(stream);
-        let mut rest = Vec::new();
-        let _ = client.read_to_end(&mut rest).await;
-        assert!(rest.is_empty());
+        let (answer, ()) = tokio::join!(say(listen, GET), async {
+            let (mut stream, _) = heard(&endpoint).await;
+            stream.write_all(b"H").await.unwrap();
+            stream.shutdown().await.unwrap();
+        });
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
         assert_eq!(worker.shared.metrics.repeated.get(), 0);
     });
 }

@@ -54,7 +54,7 @@ async fn h1_20_bytes_on_an_idle_connection_are_seen_before_it_is_used() {
     let (ours, mut theirs) = duplex(1024);
     let pool = Pool::default();
     let (reader, writer) = super::super::wire::split(ours);
-    pool.put(super::super::pool::Connection { reader, writer, reused: false });
+    pool.put(super::super::pool::Connection { reader, writer, reused: false, proof: () });
     theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
     let desync = Cell::new(0);
     assert!(pool.take(|| desync.set(desync.get() + 1)).is_none());
@@ -67,7 +67,7 @@ async fn idle_connections_that_were_closed_or_are_old_are_not_used() {
     let put = || {
         let (ours, theirs) = duplex(1024);
         let (reader, writer) = super::super::wire::split(ours);
-        pool.put(super::super::pool::Connection { reader, writer, reused: false });
+        pool.put(super::super::pool::Connection { reader, writer, reused: false, proof: () });
         theirs
     };
     drop(put());

@@ -1,0 +1,144 @@
+//! Finding an endpoint: chosen, dialled, checked; the next one where that fails. What has been said to one is never said
+//! to another here: only dials and handshakes are tried again.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::Reason;
+use tracing::warn;
+
+use super::OutboundPort;
+use crate::callees::{Callee, Flight};
+use crate::endpoint::{self, Checked, Unreached, Wire};
+use crate::enforcement::Enforced;
+use crate::exchange::{Answer, Failure};
+use crate::limits;
+use crate::requests::failure_answer;
+use crate::service_metrics::Trouble;
+use crate::tls::{ALPN_HTTP1, ALPN_TCP};
+
+/// One search for an endpoint.
+pub(super) struct Search<'p> {
+    port: &'p OutboundPort,
+    http: bool,
+    tried: Vec<Rc<Callee>>,
+    /// Chosen only where there is no other: it has just broken.
+    last: Option<Rc<Callee>>,
+    /// What the newest of those that were not who they should be was answered with.
+    rejected: Option<Answer>,
+}
+
+impl OutboundPort {
+    /// A new connection to an endpoint, if possible another one than `broken`; or what the application is told.
+    pub(super) async fn reach(
+        &self,
+        broken: Option<&Rc<Callee>>,
+        http: bool,
+    ) -> Result<(Wire, Checked, Flight), Answer> {
+        let mut search = Search::new(self, broken, http);
+        loop {
+            let (enforced, callee) = search.next()?;
+            if let Some((wire, checked, flight)) = search.dial(&enforced, callee).await {
+                return Ok((wire, checked, flight));
+            }
+        }
+    }
+
+    /// The table of this moment, by which endpoints may be called.
+    fn enforced(&self, http: bool) -> Result<Arc<Enforced>, Answer> {
+        let Some(enforced) = self.worker.shared.enforcement.current() else {
+            return Err(self.record(None, Reason::NoPolicyLoaded, http, ""));
+        };
+        if let Some(limit) = enforced.table.max_table_age_millis()
+            && enforced.moment().table_age_millis > limit
+        {
+            return Err(self.record(None, Reason::PolicyStale, http, ""));
+        }
+        Ok(enforced)
+    }
+}
+
+impl<'p> Search<'p> {
+    pub(super) fn new(port: &'p OutboundPort, broken: Option<&Rc<Callee>>, http: bool) -> Self {
+        if broken.is_none() {
+            port.metrics.calls.add(1);
+        }
+        Self { port, http, tried: Vec::new(), last: broken.cloned(), rejected: None }
+    }
+
+    /// The next endpoint to try, under the table of this moment; in the end, what the application is told.
+    pub(super) fn next(&mut self) -> Result<(Arc<Enforced>, Rc<Callee>), Answer> {
+        let enforced = self.port.enforced(self.http)?;
+        self.port.callees.refresh(&enforced.discovery);
+        if self.tried.len() >= limits::DIALS {
+            return Err(self.give_up(&enforced));
+        }
+        // FAIL-CLOSED: an endpoint without identity is no choice where plaintext is forbidden (semantics T7).
+        let plaintext = enforced.discovery.plaintext();
+        let may = |callee: &Rc<Callee>, except: Option<&Rc<Callee>>| {
+            let is = |other: &Rc<Callee>| Rc::ptr_eq(other, callee);
+            (plaintext || callee.endpoint.identity.is_some())
+                && !self.tried.iter().any(is)
+                && !except.is_some_and(is)
+        };
+        let callees = &self.port.callees;
+        let another = callees.choose(|callee| may(callee, self.last.as_ref()));
+        match another.or_else(|| callees.choose(|callee| may(callee, None))) {
+            Some(callee) => Ok((enforced, callee)),
+            None => Err(self.give_up(&enforced)),
+        }
+    }
+
+    /// Dials an endpoint and checks it. None: it was no use, which has been counted and written down.
+    pub(super) async fn dial(
+        &mut self,
+        enforced: &Arc<Enforced>,
+        callee: Rc<Callee>,
+    ) -> Option<(Wire, Checked, Flight)> {
+        let alpn = if self.http { ALPN_HTTP1 } else { ALPN_TCP };
+        let (dial, flight) = (callee.dial(), callee.begin());
+        let shared = &self.port.worker.shared;
+        match endpoint::reach(shared, enforced, &callee.endpoint, alpn).await {
+            Ok((wire, checked)) => {
+                dial.reached();
+                return Some((wire, checked, flight));
+            }
+            Err(Unreached::Refused(reason, why)) => {
+                dial.failed(Trouble::PeerRejected);
+                let (service, endpoint) =
+                    (&self.port.port.service, callee.endpoint.address.to_string());
+                warn!(service, endpoint, problem = why, "not who it should be");
+                let answer = self.port.record(Some(&callee.endpoint), reason, self.http, &why);
+                self.rejected = Some(answer);
+            }
+            Err(Unreached::Failed(trouble, error)) => {
+                dial.failed(trouble);
+                shared.metrics.failed(Failure::Unreachable);
+                self.port.log_failure(Some(callee.endpoint.address), &error);
+            }
+        }
+        self.tried.push(callee);
+        None
+    }
+
+    /// Nobody could be reached. A refusal that was written down is what the application can ask about.
+    fn give_up(&mut self, enforced: &Enforced) -> Answer {
+        if let Some(answer) = self.rejected.take() {
+            return answer;
+        }
+        if !self.tried.is_empty() {
+            return failure_answer(Failure::Unreachable);
+        }
+        match self.port.callees.first() {
+            Some(callee) if !enforced.discovery.plaintext() => {
+                let why = "the endpoint is not meshed";
+                self.port.record(Some(&callee.endpoint), Reason::NoIdentity, self.http, why)
+            }
+            _ => {
+                self.port.log_failure(None, &io::Error::other("no endpoint is known"));
+                self.port.failure(Failure::Unreachable, Trouble::NoEndpoint)
+            }
+        }
+    }
+}
