@@ -5,10 +5,12 @@
 //! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`endpoint`].
 //!
 //! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
-//! [`keyring`] and [`enforcement`], from where workers read without waiting; [`admin`] for scrapers and kubelets.
+//! [`keyring`] and [`enforcement`], from where workers read without waiting; [`audit::delivery`] of what was denied;
+//! [`admin`] for scrapers and kubelets.
 
 pub mod admin;
 pub mod assignment;
+pub mod audit;
 pub mod cache;
 pub mod certificate;
 pub mod clock;
@@ -31,6 +33,7 @@ pub mod inbound;
 pub mod issuance;
 pub mod keyring;
 pub mod limits;
+pub mod line;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
@@ -38,6 +41,7 @@ pub mod outbound;
 pub mod places;
 pub mod policy;
 pub mod prefixed;
+pub mod recorded;
 pub mod renewal;
 pub mod requests;
 pub mod revisit;
