@@ -166,13 +166,16 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Starts the writing thread; it ends after [`Lines::end`].
-    pub(crate) fn start(metrics: Arc<Metrics>) -> io::Result<(Self, JoinHandle<()>)> {
+    /// Starts the thread that writes to `out`; it ends after [`Lines::end`].
+    pub(crate) fn start(
+        out: impl Write + Send + 'static,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
         let (waiting, lines) = sync_channel(limits::DENIAL_LINES);
         let counted = Arc::clone(&metrics);
         let writer = std::thread::Builder::new()
             .name("denials".to_owned())
-            .spawn(move || write_all(&lines, &counted))?;
+            .spawn(move || write_all(out, &lines, &counted))?;
         Ok((Self { waiting, metrics }, writer))
     }
 
@@ -188,8 +191,8 @@ impl Lines {
     }
 }
 
-fn write_all(waiting: &Receiver<Option<Bytes>>, metrics: &Metrics) {
-    let mut out = io::BufWriter::new(io::stdout());
+fn write_all(out: impl Write, waiting: &Receiver<Option<Bytes>>, metrics: &Metrics) {
+    let mut out = io::BufWriter::new(out);
     while let Ok(message) = waiting.recv() {
         let mut next = Some(message);
         while let Some(message) = next {

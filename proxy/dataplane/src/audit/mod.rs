@@ -50,7 +50,15 @@ pub fn start(
     beginning: Beginning,
     metrics: Arc<Metrics>,
 ) -> io::Result<(DenialLog, Trail, JoinHandle<()>)> {
-    let (lines, writing) = Lines::start(Arc::clone(&metrics))?;
+    start_writing(io::stdout(), beginning, metrics)
+}
+
+fn start_writing(
+    out: impl io::Write + Send + 'static,
+    beginning: Beginning,
+    metrics: Arc<Metrics>,
+) -> io::Result<(DenialLog, Trail, JoinHandle<()>)> {
+    let (lines, writing) = Lines::start(out, Arc::clone(&metrics))?;
     let (sender, records) = mpsc::channel(limits::DENIAL_LINES);
     let queued = Arc::<AtomicUsize>::default();
     let (keeper, trail) = Keeper::new(records, Arc::clone(&queued), lines, Arc::clone(&metrics));

@@ -164,7 +164,7 @@ fn a_restart_without_a_record_left_goes_on_with_the_chain_too() {
 
 #[test]
 fn au_02_a_file_torn_at_any_byte_loses_what_is_torn_and_nothing_else() {
-    const RECORDS: usize = 6;
+    const RECORDS: usize = 3;
     let folder = Folder::new();
     let mut spool = open(&folder, SMALL);
     keep(&mut spool, 0..RECORDS);
@@ -196,7 +196,7 @@ fn au_02_a_file_torn_at_any_byte_loses_what_is_torn_and_nothing_else() {
 fn au_02_a_record_that_went_bad_is_told_as_lost_and_the_others_are_kept() {
     let folder = Folder::new();
     let mut spool = open(&folder, SMALL);
-    keep(&mut spool, 0..100);
+    (0..10).for_each(|tens| keep(&mut spool, tens * 10..tens * 10 + 10));
     drop(spool);
     let paths = folder.segments();
     assert!(paths.len() > 2);
