@@ -15,6 +15,9 @@ pub type Hash = [u8; 32];
 /// What the first record of a chain follows.
 pub const NO_PREVIOUS: Hash = [0; 32];
 
+/// No position or sequence of ours.
+const LAST: u64 = 1 << 61;
+
 const DOMAIN: &[u8] = b"policyd.v1.AuditRecord\0";
 
 /// A record's hash (`audit.proto`).
@@ -144,6 +147,9 @@ impl KeptChain {
             acknowledged: self.acknowledged,
             acknowledged_hash: self.acknowledged_sha256.try_into().ok()?,
         };
+        if chain.base.max(chain.acknowledged) > LAST {
+            return None;
+        }
         let mut lost = [0; REASONS.len()];
         for (count, kept) in lost.iter_mut().zip(self.lost) {
             *count = kept;

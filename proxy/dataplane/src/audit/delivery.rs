@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use tracing::{debug, warn};
 
 use super::keeper::Trail;
@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 const BATCHES: usize = 2;
 /// With these words a stream ends that can't go on with this chain, whoever tries.
 const CHAIN_ENDS: [&str; 3] = ["CHAIN_BROKEN", "ROLLED_BACK", "WRONG_WRITER"];
+/// policyd says that a message is none that it takes, in words of its own.
+const REFUSED: &str = "REFUSED";
 /// policyd acknowledges what this spool never sent: the spool lost its end, with the power.
 const SPOOL_BEHIND: &str = "SPOOL_BEHIND";
 
@@ -100,7 +102,7 @@ impl Delivery {
             warn!(problem, "the audit stream is lost");
             problem.clone_into(said);
         }
-        if let Some(code) = chain_end(problem) {
+        if let Some(code) = chain_end(status) {
             let _ = self.trail.begin_chain(code).await;
         }
     }
@@ -205,9 +207,11 @@ impl Delivery {
 }
 
 /// The word that a stream of this chain ended with, if it can't be taken up again.
-fn chain_end(problem: &str) -> Option<&'static str> {
-    let word = problem.split([':', ' ']).next().unwrap_or_default();
-    CHAIN_ENDS.into_iter().find(|known| *known == word)
+fn chain_end(status: &Status) -> Option<&'static str> {
+    let word = status.message().split([':', ' ']).next().unwrap_or_default();
+    let known = CHAIN_ENDS.into_iter().find(|known| *known == word);
+    // Whatever it is that policyd can't take, it won't take it the next time either.
+    known.or_else(|| (status.code() == Code::InvalidArgument).then_some(REFUSED))
 }
 
 fn late() -> Status {

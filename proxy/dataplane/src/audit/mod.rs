@@ -53,6 +53,7 @@ pub fn start(
     start_writing(io::stdout(), beginning, metrics)
 }
 
+/// The same, with lines written to `out`.
 fn start_writing(
     out: impl io::Write + Send + 'static,
     beginning: Beginning,

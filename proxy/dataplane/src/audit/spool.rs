@@ -4,24 +4,24 @@
 //! and made to outlive a loss of power twice a second. Memory is a window on the newest, and all there is where the disk
 //! can't be written. Where there is no room records are counted instead, and the count is told as a record.
 
+mod kept;
+mod sending;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message as _;
 use tracing::{info, warn};
 
-use super::chain::{Chain, Hash, KeptChain, record_hash};
-use super::lost::{Counts, REASONS, Reason, Writer, place, told};
+use super::chain::Chain;
+use super::lost::{Counts, REASONS, Reason, Writer, place};
 use super::segments::{Segments, Unwritten};
-use crate::generated::{AuditHello, AuditRecord, AuditRecords};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
+use sending::Sent;
 
-const CHAIN: &str = "audit-chain";
-const FOLDER: &str = "audit";
 /// Which part of memory must be free before what was lost is told, so that a spool at its bound doesn't tell of each.
 const ROOM: usize = 16;
 /// Records written to the disk with one call, at most.
@@ -49,16 +49,6 @@ impl Default for Bounds {
             segment_bytes: limits::AUDIT_SEGMENT_BYTES,
         }
     }
-}
-
-/// How far the stream has been told.
-#[derive(Debug, Default)]
-struct Sent {
-    sequence: u64,
-    hash: Hash,
-    /// Those after the acknowledged one: hash and length.
-    unacknowledged: VecDeque<(Hash, usize)>,
-    bytes: usize,
 }
 
 /// Why the spool isn't on disk.
@@ -137,28 +127,6 @@ impl Spool {
         spool
     }
 
-    /// Takes up what is on disk.
-    fn attach(&mut self) -> io::Result<()> {
-        let Some(state) = self.state.clone() else { return Ok(()) };
-        let mut segments = Segments::recover(state.folder(FOLDER)?, self.bounds)?;
-        match kept_chain(&state) {
-            Some((chain, lost)) => (self.chain, self.lost) = (chain, lost),
-            None => self.chain = Chain::new(segments.first().map_or(0, |first| first - 1)),
-        }
-        let acknowledged = self.chain.acknowledged_position();
-        segments.release(acknowledged);
-        if let Some(first) = segments.first().filter(|first| *first > acknowledged + 1) {
-            self.lose(Reason::Damaged, first - acknowledged - 1);
-            self.follow(first - 1, "SPOOL_DAMAGED");
-        }
-        self.is_losing = self.has_untold();
-        self.head = segments.last().max(self.chain.acknowledged_position());
-        self.written = self.head;
-        self.segments = Some(segments);
-        self.is_saved = false;
-        self.save()
-    }
-
     /// Keeps a record, or counts it. Nothing is written before [`Spool::settle`], if there is room.
     pub(super) fn keep(&mut self, record: Bytes) {
         if self.is_losing && !self.tell() {
@@ -215,19 +183,6 @@ impl Spool {
         if self.is_failure_said && self.disk == Disk::Fine {
             info!("the audit spool is on disk again");
             self.is_failure_said = false;
-        }
-    }
-
-    /// The folder could not be used at the start. What it holds from before stays as it is until the next start.
-    fn reattach(&mut self) {
-        let Some(state) = &self.state else { return };
-        let opened = state.folder(FOLDER).and_then(|folder| Segments::recover(folder, self.bounds));
-        match opened {
-            Ok(segments) if segments.last() == 0 && matches!(state.read(CHAIN), Ok(None)) => {
-                self.segments = Some(segments);
-            }
-            Ok(_) => self.disk = Disk::Absent,
-            Err(error) => self.failed(&error),
         }
     }
 
@@ -325,7 +280,8 @@ impl Spool {
     }
 
     fn write_chunk(&mut self) -> Result<(), Unwritten> {
-        let from = usize::try_from(self.written + 1 - self.window_first()).unwrap_or(0);
+        let from =
+            usize::try_from((self.written + 1).saturating_sub(self.window_first())).unwrap_or(0);
         let chunk: Vec<_> = self.window.iter().skip(from).take(CHUNK).cloned().collect();
         // A gap on disk is one of what was acknowledged; after a restart that must be known.
         if self.segments.as_ref().is_some_and(|segments| segments.last() < self.written) {
@@ -336,7 +292,8 @@ impl Spool {
         };
         segments.append(self.written + 1, &chunk)?;
         self.written += chunk.len() as u64;
-        self.unwritten_bytes -= chunk.iter().map(Bytes::len).sum::<usize>();
+        let bytes = chunk.iter().map(Bytes::len).sum();
+        self.unwritten_bytes = self.unwritten_bytes.saturating_sub(bytes);
         Ok(())
     }
 
@@ -359,122 +316,15 @@ impl Spool {
                 return;
             }
             if position > self.written {
-                self.unwritten_bytes -= length;
+                self.unwritten_bytes = self.unwritten_bytes.saturating_sub(length);
             }
-            self.window_bytes -= length;
+            self.window_bytes = self.window_bytes.saturating_sub(length);
             self.window.pop_front();
         }
     }
 
     fn gauge(&self) {
         self.metrics.audit.spooled.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
-    }
-
-    /// Keeps chain and counts in the state folder, if they have changed.
-    fn save(&mut self) -> io::Result<()> {
-        let is_due = self.segments.is_some() && !self.is_saved;
-        if let Some(state) = self.state.as_ref().filter(|_| is_due) {
-            state.write(CHAIN, &KeptChain::of(&self.chain, &self.lost).encode_to_vec())?;
-        }
-        self.is_saved = true;
-        Ok(())
-    }
-
-    /// A stream begins: what was sent before counts only as far as it was acknowledged.
-    pub(super) fn hello(&mut self) -> AuditHello {
-        self.rewind();
-        AuditHello {
-            chain: self.chain.id.0.to_vec(),
-            acknowledged: self.chain.acknowledged,
-            acknowledged_sha256: if self.chain.acknowledged == 0 {
-                Vec::new()
-            } else {
-                self.chain.acknowledged_hash.to_vec()
-            },
-        }
-    }
-
-    fn rewind(&mut self) {
-        self.sent = Sent {
-            sequence: self.chain.acknowledged,
-            hash: self.chain.acknowledged_hash,
-            ..Sent::default()
-        };
-    }
-
-    /// Whether something sent is not acknowledged.
-    pub(super) fn is_in_flight(&self) -> bool {
-        !self.sent.unacknowledged.is_empty()
-    }
-
-    /// What comes next on the stream; none while there is nothing, or too much is not acknowledged.
-    pub(super) fn batch(&mut self) -> Option<AuditRecords> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        while records.len() < limits::AUDIT_BATCH_RECORDS
-            && bytes < limits::AUDIT_BATCH_BYTES
-            && self.sent.unacknowledged.len() < limits::AUDIT_IN_FLIGHT_RECORDS
-            && self.sent.bytes < limits::AUDIT_IN_FLIGHT_BYTES
-            && let Some(record) = self.next_record()
-        {
-            bytes += record.json.len();
-            records.push(record);
-        }
-        (!records.is_empty()).then_some(AuditRecords { records })
-    }
-
-    fn next_record(&mut self) -> Option<AuditRecord> {
-        let sequence = self.sent.sequence + 1;
-        let json = match self.chain.first.clone().filter(|_| sequence == 1) {
-            Some(first) => first,
-            None => self.read(self.chain.position(sequence))?,
-        };
-        let previous = self.sent.hash;
-        self.sent.sequence = sequence;
-        self.sent.hash = record_hash(self.chain.id, sequence, &previous, &json);
-        self.sent.unacknowledged.push_back((self.sent.hash, json.len()));
-        self.sent.bytes += json.len();
-        Some(AuditRecord { sequence, previous_sha256: previous.to_vec(), json: json.to_vec() })
-    }
-
-    /// The record at a position. One that can't be read any more is told as lost, in its place.
-    fn read(&mut self, position: u64) -> Option<Bytes> {
-        if position > self.head {
-            return None;
-        }
-        if let Some(at) = position.checked_sub(self.window_first()) {
-            let at = usize::try_from(at).ok()?;
-            if let Some(segments) = self.segments.as_mut() {
-                segments.unload();
-            }
-            return self.window.get(at).cloned();
-        }
-        let kept = self.segments.as_mut().and_then(|segments| segments.read(position));
-        Some(kept.unwrap_or_else(|| {
-            self.metrics.audit.lost(Reason::Damaged, 1);
-            let record = self.writer.lost(1, "damaged");
-            self.said.push(record.clone());
-            record
-        }))
-    }
-
-    /// Everything up to this sequence is kept elsewhere. False where it was never sent: then the store has a chain of this
-    /// name that this spool lacks.
-    pub(super) fn acknowledge(&mut self, sequence: u64) -> bool {
-        if sequence > self.sent.sequence {
-            return false;
-        }
-        while self.chain.acknowledged < sequence
-            && let Some((hash, length)) = self.sent.unacknowledged.pop_front()
-        {
-            self.chain.acknowledged += 1;
-            self.chain.acknowledged_hash = hash;
-            self.sent.bytes -= length;
-            self.metrics.audit.acknowledged.add(1);
-            self.is_saved = false;
-        }
-        self.forget();
-        true
     }
 
     /// Lets go of what is acknowledged: of a file only after that is written down.
@@ -497,46 +347,6 @@ impl Spool {
         self.settle();
     }
 
-    /// The store doesn't go on with this chain: another begins, with all that isn't acknowledged. Where the store never
-    /// took anything of a chain that was begun for this reason, what was sent of it is given up and counted, for otherwise
-    /// it would be refused for ever.
-    pub(super) fn begin_chain(&mut self, why: &str) {
-        let (sent, acknowledged) = (self.sent.sequence, self.chain.acknowledged);
-        let is_second = acknowledged == 0 && self.chain.first.is_some();
-        let mut base = self.chain.acknowledged_position();
-        if is_second && sent > 0 {
-            base = self.give_up(self.chain.position(sent));
-        }
-        self.follow(base, why);
-        if let Err(error) = self.save() {
-            self.failed(&error);
-        }
-        self.forget();
-    }
-
-    /// Another chain, for what comes after `base`.
-    fn follow(&mut self, base: u64, why: &str) {
-        let after = self.chain.tail();
-        let first = self.writer.chain(&after, why);
-        warn!(after, why, "another audit chain begins");
-        self.said.push(first.clone());
-        self.chain = Chain { first: Some(first), after, ..Chain::new(base) };
-        self.is_saved = false;
-        self.rewind();
-    }
-
-    /// Counts what stands between the acknowledged position and this one.
-    fn give_up(&mut self, to: u64) -> u64 {
-        for position in self.chain.acknowledged_position() + 1..=to {
-            let Some(record) = self.read(position) else { break };
-            match told(&record) {
-                Some((reason, count)) => self.miss(reason, count),
-                None => self.lose(Reason::Refused, 1),
-            }
-        }
-        to
-    }
-
     /// At the end: everything is on disk, or it is said what isn't.
     pub(super) fn close(&mut self) {
         self.tick();
@@ -546,23 +356,6 @@ impl Spool {
             warn!(records = memory_only, untold, "denials that policyd never got end here");
         }
     }
-}
-
-fn kept_chain(state: &StateDir) -> Option<(Chain, Counts)> {
-    let bytes = match state.read(CHAIN) {
-        Ok(bytes) => bytes?,
-        Err(error) => {
-            warn!(problem = error.to_string(), "the kept audit chain is not used");
-            state.set_aside(CHAIN);
-            return None;
-        }
-    };
-    let kept = KeptChain::decode(bytes.as_slice()).ok().and_then(KeptChain::read);
-    if kept.is_none() {
-        warn!("the kept audit chain is not used: it can't be read");
-        state.set_aside(CHAIN);
-    }
-    kept
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::super::spool::tests::{Folder, Store};
-use super::super::{Beginning, start};
+use super::super::{Beginning, start_writing};
 use super::*;
 use crate::credentials::Own;
 use crate::credentials::tests::stored;
@@ -161,7 +161,8 @@ impl Proxy {
         let folder = Folder::new();
         let beginning = Beginning { state: Some(folder.state()), ..Beginning::default() };
         let metrics = Arc::<Metrics>::default();
-        let (log, trail, _) = start(beginning, Arc::clone(&metrics)).unwrap();
+        let (log, trail, _) =
+            start_writing(std::io::sink(), beginning, Arc::clone(&metrics)).unwrap();
         let target =
             ControlTarget { address: server.address.to_string(), identity: POLICYD.to_owned() };
         let keyring = Arc::new(keyring(AUTHORS, root));
@@ -248,14 +249,17 @@ fn a_chain_that_the_store_refuses_is_followed_by_another() {
         let proxy = Proxy::start(&root, &server);
         let (mut store, mut reasons) = (Store::default(), Vec::new());
         proxy.deny(0..3);
-        for code in ["CHAIN_BROKEN", "ROLLED_BACK", "WRONG_WRITER"] {
+        for code in ["CHAIN_BROKEN", "ROLLED_BACK", "WRONG_WRITER", "REFUSED"] {
             let mut stream = server.stream().await;
             stream.greet(&mut store).await;
             let some = stream.message().await.records.unwrap();
             // One is taken, so that the chain has begun.
             let sequence = store.take(generated_first(some));
             stream.answer(Ok(sequence)).await;
-            let status = Status::failed_precondition(format!("{code}: as the test says"));
+            let status = match code {
+                "REFUSED" => Status::invalid_argument("SOMETHING_ELSE"),
+                code => Status::failed_precondition(format!("{code}: as the test says")),
+            };
             stream.answer(Err(status)).await;
             reasons.push(code);
         }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
 
-use super::super::segments::Open;
+use super::kept::{CHAIN, FOLDER};
 use super::*;
+use crate::audit::segments::Open;
+use crate::generated::{AuditHello, AuditRecords};
 
 /// A folder of its own, removed at the end.
 pub(in crate::audit) struct Folder(pub(in crate::audit) PathBuf);
