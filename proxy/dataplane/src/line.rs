@@ -29,7 +29,8 @@ impl Formatter for Ascii {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(|letter: char| !matches!(letter, ' '..='~')) {
+        // The first byte of a letter, so that it can be split there.
+        while let Some(at) = rest.bytes().position(|byte| !matches!(byte, b' '..=b'~')) {
             let (plain, other) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
             let Some(letter) = other.chars().next() else { break };
