@@ -1,17 +1,23 @@
-//! Denials as JSON lines on stdout: one line each, written by a thread of its own, so that a slow reader of the log never
-//! holds up a request. What is lost is counted.
+//! Denials as JSON lines: handed to the audit trail without waiting, and from there to stdout, which has a thread of its
+//! own, so that a slow reader of the log holds up neither requests nor the trail. What is lost is counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use engine::gate::Refusal;
-use engine::request::{CanonicalRequest, Version};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
+use crate::audit::{Message, Reason};
 use crate::limits;
+use crate::line;
 use crate::metrics::Metrics;
+pub use crate::recorded::RequestRecord;
+use crate::recorded::{Cut, Recorder};
 
 /// Which side of the pod it happened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,6 +59,7 @@ pub struct DenialRecord {
     /// What the gate found.
     pub gate: Option<GateRecord>,
     /// What no other field says.
+    #[serde(serialize_with = "cut_detail")]
     pub detail: Option<String>,
 }
 
@@ -72,42 +79,9 @@ pub struct PeerRecord {
     pub certificate_sha256: Option<String>,
 }
 
-/// A request, without anything that policies don't read (design §10).
-#[derive(Debug, Serialize)]
-pub struct RequestRecord {
-    version: &'static str,
-    method: String,
-    host: String,
-    path: String,
-    query: Vec<(String, String)>,
-    headers: Vec<(String, String)>,
-}
-
-impl RequestRecord {
-    /// Of the headers only those in `read`, lower case and sorted; of the query only the values of `keys`, decoded.
-    pub fn new(request: &CanonicalRequest, read: &[String], keys: &[String]) -> Self {
-        let is_read = |name: &str| read.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
-        Self {
-            version: match request.version() {
-                Version::Http10 => "1.0",
-                Version::Http11 => "1.1",
-                Version::Http2 => "2",
-            },
-            method: cut(request.method()),
-            host: cut(request.host()),
-            path: cut(request.path()),
-            query: keys
-                .iter()
-                .flat_map(|key| request.query_values(key).map(move |value| (key, value)))
-                .map(|(key, value)| (key.clone(), cut(&String::from_utf8_lossy(&value))))
-                .collect(),
-            headers: request
-                .fields()
-                .filter(|(name, _)| is_read(name))
-                .map(|(name, value)| (name.to_owned(), cut(&String::from_utf8_lossy(value))))
-                .collect(),
-        }
-    }
+#[expect(clippy::ref_option, reason = "serde calls it")]
+fn cut_detail<S: serde::Serializer>(detail: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    detail.as_ref().map(|text| Recorder::default().text("detail", text.as_bytes())).serialize(to)
 }
 
 /// Which rule of the gate, and where.
@@ -116,68 +90,117 @@ pub struct GateRecord {
     rule: &'static str,
     offset: usize,
     field: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cut: Vec<Cut>,
 }
 
 impl From<&Refusal> for GateRecord {
     fn from(refusal: &Refusal) -> Self {
-        Self { rule: refusal.rule.as_str(), offset: refusal.offset, field: refusal.field.clone() }
+        let mut whole = Recorder::default();
+        let field = refusal.field.as_ref().map(|field| whole.text("field", field.as_bytes()));
+        let (rule, offset) = (refusal.rule.as_str(), refusal.offset);
+        Self { rule, offset, field, cut: whole.cut }
     }
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(limits::RECORDED_BYTES).collect()
-}
-
-enum Message {
-    Line(String),
-    End,
-}
-
-/// Where denials are written to.
+/// Where denials are handed to.
 #[derive(Debug, Clone)]
 pub struct DenialLog {
-    lines: SyncSender<Message>,
+    records: mpsc::Sender<Message>,
+    queued: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl DenialLog {
-    /// Starts the writing thread; it ends after [`DenialLog::end`].
-    pub fn start(metrics: Arc<Metrics>) -> io::Result<(Self, JoinHandle<()>)> {
-        let (lines, waiting) = sync_channel(limits::DENIAL_LINES);
-        let counted = Arc::clone(&metrics);
-        let writer = std::thread::Builder::new()
-            .name("denials".to_owned())
-            .spawn(move || write_all(&waiting, &counted))?;
-        Ok((Self { lines, metrics }, writer))
+    /// Into this queue; `queued` counts its bytes.
+    pub(crate) fn new(
+        records: mpsc::Sender<Message>,
+        queued: Arc<AtomicUsize>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { records, queued, metrics }
     }
 
     /// Writes a record, without waiting.
     pub fn write(&self, record: &DenialRecord) {
-        let sent = serde_json::to_string(record)
-            .map_err(|_| ())
-            .and_then(|line| self.lines.try_send(Message::Line(line)).map_err(|_| ()));
-        if sent.is_err() {
+        if let Err(reason) = self.hand_over(line::json(record), record.workload.clone()) {
+            self.metrics.lost_lines.add(1);
+            self.metrics.audit.missed(reason);
+        }
+    }
+
+    fn hand_over(&self, record: Bytes, workload: Option<String>) -> Result<(), Reason> {
+        let length = record.len();
+        if record.is_empty() || length > limits::RECORD_BYTES {
+            return Err(Reason::TooBig);
+        }
+        let before = self.queued.fetch_add(length, Ordering::Relaxed);
+        let fits = before + length <= limits::DENIAL_QUEUE_BYTES;
+        if fits && self.records.try_send(Message::Record(record, workload)).is_ok() {
+            return Ok(());
+        }
+        self.queued.fetch_sub(length, Ordering::Relaxed);
+        Err(Reason::QueueFull)
+    }
+
+    /// Lets the threads end once everything before is written. Not from within a runtime: it waits for a place.
+    pub fn end(&self) {
+        // This is the last message, at the end of the process.
+        let _ = self.records.blocking_send(Message::End);
+    }
+
+    /// With a spool in memory only.
+    #[cfg(test)]
+    pub(crate) fn start(metrics: Arc<Metrics>) -> io::Result<(Self, JoinHandle<()>)> {
+        crate::audit::start(crate::audit::Beginning::default(), metrics)
+            .map(|(log, _, thread)| (log, thread))
+    }
+}
+
+/// Lines on their way to stdout.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// None is the end.
+    waiting: SyncSender<Option<Bytes>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Lines {
+    /// Starts the thread that writes to `out`; it ends after [`Lines::end`].
+    pub(crate) fn start(
+        out: impl Write + Send + 'static,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (waiting, lines) = sync_channel(limits::DENIAL_LINES);
+        let counted = Arc::clone(&metrics);
+        let writer = std::thread::Builder::new()
+            .name("denials".to_owned())
+            .spawn(move || write_all(out, &lines, &counted))?;
+        Ok((Self { waiting, metrics }, writer))
+    }
+
+    /// Without waiting.
+    pub(crate) fn write(&self, line: Bytes) {
+        if self.waiting.try_send(Some(line)).is_err() {
             self.metrics.lost_lines.add(1);
         }
     }
 
-    /// Lets the thread end once everything before is written.
-    pub fn end(&self) {
-        // Waits for a place: this is the last message, at the end of the process.
-        let _ = self.lines.send(Message::End);
+    pub(crate) fn end(&self) {
+        let _ = self.waiting.send(None);
     }
 }
 
-fn write_all(waiting: &Receiver<Message>, metrics: &Metrics) {
-    let mut out = io::BufWriter::new(io::stdout());
+fn write_all(out: impl Write, waiting: &Receiver<Option<Bytes>>, metrics: &Metrics) {
+    let mut out = io::BufWriter::new(out);
     while let Ok(message) = waiting.recv() {
         let mut next = Some(message);
         while let Some(message) = next {
-            let Message::Line(line) = message else {
+            let Some(line) = message else {
                 let _ = out.flush();
                 return;
             };
-            if writeln!(out, "{line}").is_err() {
+            if out.write_all(&line).and_then(|()| out.write_all(b"\n")).is_err() {
                 metrics.lost_lines.add(1);
             }
             next = waiting.try_recv().ok();
@@ -185,24 +208,5 @@ fn write_all(waiting: &Receiver<Message>, metrics: &Metrics) {
         if out.flush().is_err() {
             metrics.lost_lines.add(1);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use engine::gate::{self, GateProfile};
-
-    use super::RequestRecord;
-
-    #[test]
-    fn only_what_policies_read_is_recorded() {
-        let head =
-            b"GET /a?k=a+b&secret=1&k=c%26d HTTP/1.1\r\nhost: h\r\nx-env: p\r\ncookie: s\r\n\r\n";
-        let request = gate::http1(head, &GateProfile::default()).unwrap();
-        let record = RequestRecord::new(&request, &["x-env".into()], &["k".into()]);
-        let json = serde_json::to_value(&record).unwrap();
-        assert_eq!(json["query"], serde_json::json!([["k", "a b"], ["k", "c&d"]]));
-        assert_eq!(json["headers"], serde_json::json!([["x-env", "p"]]));
-        assert_eq!(json["path"], "/a");
     }
 }

@@ -6,10 +6,12 @@
 //! ([`balance`], [`circuit`]) → [`endpoint`].
 //!
 //! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
-//! [`keyring`] and [`enforcement`], from where workers read without waiting; [`admin`] for scrapers and kubelets.
+//! [`keyring`] and [`enforcement`], from where workers read without waiting; [`audit::delivery`] of what was denied;
+//! [`admin`] for scrapers and kubelets.
 
 pub mod admin;
 pub mod assignment;
+pub mod audit;
 pub mod balance;
 pub mod cache;
 pub mod callees;
@@ -35,6 +37,7 @@ pub mod inbound;
 pub mod issuance;
 pub mod keyring;
 pub mod limits;
+pub mod line;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
@@ -42,6 +45,7 @@ pub mod outbound;
 pub mod places;
 pub mod policy;
 pub mod prefixed;
+pub mod recorded;
 pub mod renewal;
 pub mod requests;
 pub mod revisit;

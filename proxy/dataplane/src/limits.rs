@@ -59,10 +59,40 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// How often open connections are decided again even if nothing was announced (validity ends, tables age); with the time
 /// a cut takes this stays under the 5 s of design §8.
 pub const REVISIT: Duration = Duration::from_secs(2);
-/// Denial lines waiting to be written; more are dropped and counted.
+/// Denials waiting for the spool, and lines waiting for stdout; more are dropped and counted.
 pub const DENIAL_LINES: usize = 8_192;
-/// A recorded path, host or method; the rest is cut off.
+/// Bytes of denials waiting for the spool.
+pub const DENIAL_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// A recorded path, host, method or value; the rest is cut off.
 pub const RECORDED_BYTES: usize = 512;
+/// All that is recorded of one request, before it is escaped.
+pub const RECORDED_REQUEST_BYTES: usize = 8 * 1024;
+/// Recorded headers of one request, and query keys likewise.
+pub const RECORDED_ENTRIES: usize = 128;
+/// The longest record: one that is all escapes.
+pub const RECORD_BYTES: usize = 64 * 1024;
+/// Records of the spool in memory.
+pub const AUDIT_MEMORY_RECORDS: usize = 8_192;
+/// Bytes of the spool's records in memory.
+pub const AUDIT_MEMORY_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of the spool's files.
+pub const AUDIT_DISK_BYTES: u64 = 64 * 1024 * 1024;
+/// After this many bytes the spool begins a new file.
+pub const AUDIT_SEGMENT_BYTES: u64 = 1024 * 1024;
+/// How long written records may be lost with the machine's power, and a failed disk isn't tried again.
+pub const AUDIT_SETTLE: Duration = Duration::from_millis(500);
+/// Records of one message of the audit stream.
+pub const AUDIT_BATCH_RECORDS: usize = 256;
+/// Bytes of records after which a message of the audit stream ends.
+pub const AUDIT_BATCH_BYTES: usize = 256 * 1024;
+/// Records on the audit stream that are not acknowledged.
+pub const AUDIT_IN_FLIGHT_RECORDS: usize = 2_048;
+/// Bytes of them.
+pub const AUDIT_IN_FLIGHT_BYTES: usize = 1024 * 1024;
+/// How long policyd may owe an acknowledgement, or read nothing, before the audit stream counts as lost.
+pub const AUDIT_SILENCE: Duration = Duration::from_secs(30);
+/// How long the end of the process waits for acknowledgements.
+pub const AUDIT_FLUSH: Duration = Duration::from_secs(2);
 /// The biggest policy message of the stream.
 pub const POLICY_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 /// The biggest answer of identity.

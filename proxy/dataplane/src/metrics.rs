@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use engine::gate::GateRule;
 use engine::{Reason, Verdict};
 
+use crate::audit::AuditCounts;
 use crate::exchange::Failure;
 use crate::memory;
 use crate::service_metrics::Services;
@@ -131,6 +132,8 @@ pub struct Metrics {
     pub accept_failures: Counter,
     /// What is counted of each service that the pod calls.
     pub services: Services,
+    /// The audit trail.
+    pub audit: AuditCounts,
 }
 
 /// What is known only at the moment of asking.
@@ -183,6 +186,7 @@ impl Metrics {
             line(&mut out, name, &[], &gauge.get().to_string());
         }
         self.services.write(&mut out);
+        self.audit.text(&mut out);
         let name = "policyd_memory_allocated_bytes";
         head(&mut out, name, "gauge", "Memory that is allocated now, tables included");
         line(&mut out, name, &[], &memory::allocated().to_string());
@@ -287,12 +291,12 @@ impl Metrics {
     }
 }
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     // Writing to a String can't fail, here and below.
     let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
 }
 
-fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: &str) {
+pub(crate) fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: &str) {
     out.push_str(name);
     if !labels.is_empty() {
         let labels: Vec<_> =

@@ -15,9 +15,10 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin;
+use crate::audit::delivery::Delivery;
+use crate::audit::{self, Beginning, Trail, Writer};
 use crate::control::ControlTarget;
 use crate::credentials::Own;
-use crate::denials::DenialLog;
 use crate::issuance::Issuance;
 use crate::keyring::Keyring;
 use crate::limits;
@@ -79,7 +80,8 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let listeners = listen::bind(&settings)?;
     let admin = listen::bind_admin(&settings)?;
     let metrics = Arc::<Metrics>::default();
-    let (denials, writer) = DenialLog::start(Arc::clone(&metrics))?;
+    let (denials, trail, keeper) =
+        audit::start(beginning_of_trail(&settings, &state), Arc::clone(&metrics))?;
     let keyring = Arc::new(Keyring::new(bundles));
     let shared = Arc::new(Shared::new(settings, keyring, metrics, denials));
     say_where(&shared.settings, &listeners, &admin);
@@ -89,18 +91,23 @@ pub fn run(config: &Path) -> Result<(), StartError> {
     let policy = policy_client(&shared, state);
     let resumed = policy.resume();
     let workers = start_workers(&shared, listeners)?;
-    Builder::new_current_thread().enable_all().build()?.block_on(control(
-        &shared,
-        (policy, resumed),
-        renewal,
-        admin,
-        workers,
-    ))?;
+    let following = Following { policy, resumed, renewal, trail };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(control(&shared, following, admin, workers))?;
     shared.denials.end();
-    if writer.join().is_err() {
-        warn!("the thread that writes denials had failed");
+    if keeper.join().is_err() {
+        warn!("the thread that keeps denials had failed");
     }
     Ok(())
+}
+
+fn beginning_of_trail(settings: &Settings, state: &StateDir) -> Beginning {
+    let writer = Writer {
+        namespace: settings.namespace.clone(),
+        pod: settings.pod_name.clone(),
+        workload: None,
+    };
+    Beginning { state: Some(state.clone()), writer, ..Beginning::default() }
 }
 
 fn roots(settings: &Settings) -> Result<Bundles, StartError> {
@@ -189,15 +196,34 @@ fn policy_client(shared: &Arc<Shared>, state: StateDir) -> PolicyClient {
     }
 }
 
+fn delivery(shared: &Arc<Shared>, trail: Trail) -> Delivery {
+    Delivery {
+        target: target(&shared.settings, &shared.settings.policy),
+        keyring: Arc::clone(&shared.keyring),
+        trail,
+        metrics: Arc::clone(&shared.metrics),
+    }
+}
+
+/// What the control thread sees to.
+struct Following {
+    policy: PolicyClient,
+    /// What it has taken up already.
+    resumed: Option<Resumed>,
+    renewal: Renewal,
+    trail: Trail,
+}
+
 /// The control thread, to its end.
 async fn control(
     shared: &Arc<Shared>,
-    (policy, resumed): (PolicyClient, Option<Resumed>),
-    renewal: Renewal,
+    Following { policy, resumed, renewal, trail }: Following,
     admin: std::net::TcpListener,
     workers: Vec<JoinHandle<()>>,
 ) -> io::Result<()> {
     let mut tasks = JoinSet::new();
+    let delivery = delivery(shared, trail);
+    tasks.spawn(delivery.clone().deliver());
     tasks.spawn(policy.follow(resumed));
     tasks.spawn(renewal.clone().follow_bundles());
     tasks.spawn(renewal.keep_certified());
@@ -216,6 +242,7 @@ async fn control(
     tokio::select! {
         // Somewhat longer than the workers allow themselves.
         drained = timeout(limits::DRAIN * 2, drained) => {
+            delivery.flush(limits::AUDIT_FLUSH).await;
             if matches!(drained, Ok(Ok(true))) {
                 info!("stopped");
             } else {

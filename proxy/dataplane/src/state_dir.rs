@@ -61,6 +61,13 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
+    /// A folder in it (0700), made if it isn't there.
+    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        Ok(path)
+    }
+
     /// Moves a file out of the way, so that it is there to be looked at and never read again (L4-03).
     pub fn set_aside(&self, name: &str) {
         // If even this fails the file is read, verified and refused again at the next start.
