@@ -78,6 +78,9 @@ class Reading(Protocol):
     def content(self, version: str) -> bytes | None:
         """Return bytes by hash."""
 
+    def last_place(self) -> int:
+        """Return the place of the newest record."""
+
 
 class Store(Reading, Protocol):
     """Keeps. Futures end when the disk has it; they raise ChainRefused or StoreUnavailable."""

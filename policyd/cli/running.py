@@ -12,7 +12,7 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.up.run_folder import SOCKET, runtime_folder
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
 
 
