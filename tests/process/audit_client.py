@@ -74,9 +74,7 @@ class Delivery:
 
 
 @asynccontextmanager
-async def delivering(
-    mesh: Mesh, svid: Svid, spool: Spool, acknowledged: int = 0
-) -> AsyncIterator[Delivery]:
+async def delivering(mesh: Mesh, svid: Svid, spool: Spool, acknowledged: int = 0) -> AsyncIterator[Delivery]:
     """Open a stream as somebody. What policyd refuses is raised as GRPCError when it is asked for."""
     pem = mesh.up.control_plane.roots_file.read_bytes()
     roots = [root.public_bytes(Encoding.DER) for root in x509.load_pem_x509_certificates(pem)]
