@@ -50,7 +50,7 @@ def answer(store: Reading, question: Mapping[str, Any]) -> Answer:
     except StoreUnavailable as error:
         return {"error": str(error), "code": "unavailable"}
     except msgspec.ValidationError as error:
-        return {"error": f"not such a question: {error}"}
+        return {"error": f"not such a question: {error}", "code": "usage"}
 
 
 def _denials(store: Reading, question: Mapping[str, Any]) -> Answer:
@@ -71,7 +71,10 @@ def _denial(store: Reading, question: Mapping[str, Any]) -> Answer:
     """Return the one record of an id or of its beginning, or the candidates."""
     identifier = str(question.get("id"))
     if not IDENTIFIER.fullmatch(identifier):
-        return {"error": f"{identifier!r:.80}: an id, or at least 8 characters of its beginning, is expected"}
+        return {
+            "error": f"{identifier!r:.80}: an id, or at least 8 characters of its beginning, is expected",
+            "code": "usage",
+        }
     found = {row["id"]: row for row in store.find(identifier)}
     if not found:
         return {"error": f"{identifier}: no such denial is kept", "code": "unknown"}

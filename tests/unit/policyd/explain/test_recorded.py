@@ -12,6 +12,7 @@ from policyd.explain.recorded import question_of
 FACTS = Facts("u", (), ())
 RECORD: dict[str, Any] = {
     "direction": "inbound",
+    "table": "sha256:00",
     "port": 8080,
     "time": "2026-11-21T12:00:00Z",
     "peer": {
