@@ -60,7 +60,7 @@ def _denials(store: Reading, question: Mapping[str, Any]) -> Answer:
     fields = (given.since, given.until, given.namespace, given.workload, given.reason, given.peer)
     wanted = Filter(*fields, events, given.after)
     last = store.last_place()
-    gaps = [_record(row) for row in store.gaps(wanted)]
+    gaps = [{**_record(row), "writer": row["writer"]} for row in store.gaps(wanted)]
     if asked.by == "group":
         return {"denials": store.groups(wanted, asked.limit), "gaps": gaps, "last": last}
     rows = store.records(wanted, asked.limit)

@@ -39,6 +39,10 @@ class _Job:
     done: Future[Any] | None
 
 
+class _Bug(StoreUnavailable):
+    """Work that failed by itself; the database is well."""
+
+
 class Committer:
     """Runs work in transactions. A refusal that work returns is raised to whoever waits, and committed."""
 
@@ -109,7 +113,10 @@ class Committer:
 
     def _commit(self, jobs: list[_Job]) -> None:
         again, self._again = self._again, []
-        waiting = [*again, *jobs]
+        self._together([*again, *jobs])
+
+    def _together(self, waiting: list[_Job]) -> None:
+        """Make one transaction of the jobs; where one of them is a bug, the others don't suffer for it."""
         if not waiting:
             return
         results: list[Any] = []
@@ -120,8 +127,13 @@ class Committer:
             connection.execute("COMMIT")
 
         failure = self._guarded(all_of_them)
-        if failure is not None:
-            self._again = [job for job in waiting if job.done is None][-MOST_JOBS:]
+        if isinstance(failure, _Bug):
+            if len(waiting) > 1:
+                for job in waiting:
+                    self._together([job])
+                return
+        elif failure is not None:
+            self._again += [job for job in waiting if job.done is None][-MOST_JOBS:]
         for index, job in enumerate(waiting):
             _tell(job, failure if failure is not None else results[index])
 
@@ -134,8 +146,8 @@ class Committer:
             return StoreUnavailable(str(error))
         except Exception as error:  # a bug must not silence the trail for good
             structlog.get_logger().exception("audit_store_bug")
-            self._failed(f"{type(error).__name__}: {error}")
-            return StoreUnavailable("internal error")
+            self._close()
+            return _Bug(f"internal error: {type(error).__name__}")
         if self.problem is not None:
             structlog.get_logger().info("audit_store_works", folder=str(self._folder))
         self.problem = None
@@ -148,16 +160,19 @@ class Committer:
             self._connection = schema.open_writer(schema.prepare(self._folder))
         return self._connection
 
+    def _close(self) -> None:
+        """Close, which takes back what isn't committed."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _failed(self, problem: str) -> None:
         if problem != self.problem:
             structlog.get_logger().error("audit_store_failed", folder=str(self._folder), problem=problem)
         self.problem = problem
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._connection is not None or time.monotonic() >= self._rest_until:
             self._rest_until = time.monotonic() + AGAIN_SECONDS
-        elif time.monotonic() >= self._rest_until:
-            self._rest_until = time.monotonic() + AGAIN_SECONDS
+        self._close()
 
 
 def _tell(job: _Job, result: Any) -> None:

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -52,10 +52,10 @@ class HeadsFile:
         """Whether the next line should say everything, in a new file."""
         return self._path.exists() and self._path.stat().st_size > MOST_BYTES
 
-    def write(self, at_millis: int, store: str, rows: Iterable[HeadRow], anew: bool = False) -> str:
+    def write(self, content: Mapping[str, object], anew: bool = False) -> str:
         """Append a signed line, durably; `anew`: as the first of a new file. Return the line's hash."""
         previous = self._last() if self._previous is None else self._previous
-        chain, signature, payload = self._signed(at_millis, store, previous, list(rows))
+        chain, signature, payload = self._signed({**content, "previous": previous})
         line: dict[str, object] = {"payload": payload, "signature": _text(signature)}
         if anew or chain != self._chain:
             line["chain"] = [_text(each) for each in chain]
@@ -64,12 +64,8 @@ class HeadsFile:
         self._chain, self._previous = chain, hashlib.sha256(encoded).hexdigest()
         return self._previous
 
-    def _signed(
-        self, at_millis: int, store: str, previous: str, rows: list[HeadRow]
-    ) -> tuple[tuple[bytes, ...], bytes, str]:
-        payload = json.dumps(
-            {"at": at_millis, "store": store, "previous": previous, "chains": rows}, ensure_ascii=False
-        )
+    def _signed(self, content: Mapping[str, object]) -> tuple[tuple[bytes, ...], bytes, str]:
+        payload = json.dumps(content, ensure_ascii=False)
         while True:  # a renewal between the two gives another key than the chain's
             chain = tuple(self._signer.chain)
             signature = self._signer.sign(CONTEXT + payload.encode())

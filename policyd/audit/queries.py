@@ -72,12 +72,23 @@ class Queries:
         return rows if wanted.after else rows[::-1]
 
     def gaps(self, wanted: Filter) -> list[Row]:
-        """Return what writers said of lost records and of new chains, newest first."""
-        whole = Filter(wanted.since, wanted.until, wanted.namespace, events=GAP_EVENTS, after=wanted.after)
-        where, values = _where(whole)
+        """Return what writers said of lost records and new chains, newest first, each with its `writer`."""
+        marks = ", ".join("?" * len(GAP_EVENTS))
         return self._rows(
-            f"SELECT {_listed()} FROM records WHERE {where} ORDER BY place DESC LIMIT ?",  # noqa: S608
-            (*values, MOST_ROWS),
+            f"SELECT {_listed()}, chains.namespace || '/' || chains.pod AS writer "  # noqa: S608
+            "FROM records JOIN chains ON chains.number = records.chain "
+            f"WHERE event IN ({marks}) AND place > ? "
+            "AND (time_millis IS NULL OR time_millis BETWEEN ? AND ?) "
+            "AND (? IS NULL OR chains.namespace = ?) ORDER BY place DESC LIMIT ?",
+            (
+                *GAP_EVENTS,
+                wanted.after,
+                wanted.since if wanted.since is not None else -(2**62),
+                wanted.until - 1 if wanted.until is not None else 2**62,
+                wanted.namespace,
+                wanted.namespace,
+                MOST_ROWS,
+            ),
         )
 
     def tables(self, workload: str, limit: int) -> list[Row]:
@@ -115,7 +126,7 @@ class Queries:
 
 
 def _listed() -> str:
-    return f"place, sequence, json, {', '.join(COLUMNS)}"
+    return ", ".join(f"records.{name}" for name in ("place", "sequence", "json", *COLUMNS))
 
 
 def _where(wanted: Filter) -> tuple[str, list[Any]]:

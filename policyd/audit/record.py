@@ -102,8 +102,9 @@ _DECODER = msgspec.json.Decoder(_Line)
 def read_facets(json: bytes) -> Facets:
     """Read a record's bytes; what is no record of ours is `unreadable`, and has nothing to be found by."""
     try:
+        json.decode("utf-8")  # fields that are passed over are not looked at otherwise
         line = _DECODER.decode(json)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Facets(UNREADABLE)
     peer, request, audit = line.peer or _Peer(), line.request or _Request(), line.audit or _Audit()
     would = line.event == WOULD_DENY

@@ -43,6 +43,7 @@ class SqliteStore(Queries):
         super().__init__(folder)
         self.in_force: InForce = tuple
         """Versions of what is enforced now, which is kept however old."""
+        self._folder = folder
         self._own = own
         self._bounds = bounds
         self._heads = HeadsFile(folder / HEADS, signer)
@@ -101,7 +102,9 @@ class SqliteStore(Queries):
     @property
     def standing(self) -> Standing:
         """Say how it is."""
-        return Standing(self._writer.problem, self._kept, self._lost, self._size, self._rolled_back)
+        return Standing(
+            str(self._folder), self._writer.problem, self._kept, self._lost, self._size, self._rolled_back
+        )
 
     def _tell(self, done: Future[Appended], kept: Future[int]) -> None:
         """Count what is durable, and tell who waits."""
@@ -153,7 +156,9 @@ class SqliteStore(Queries):
         rows = connection.execute(f"SELECT {_HEAD_COLUMNS} FROM chains")  # noqa: S608 — our own words
         said = [_head_row(row, planned.get(row[0])) for row in rows if everything or row[0] in chains]
         (store,) = connection.execute("SELECT value FROM meta WHERE name = 'store'").fetchone()
-        last = self._heads.write(_now(), store, said, anew)
+        (told,) = connection.execute("SELECT COUNT(*) FROM rollbacks").fetchone()
+        content = {"at": _now(), "store": store, "rollbacks": told, "chains": said}
+        last = self._heads.write(content, anew)
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('heads', ?)", (last,))
         self._dirty.clear()
         self._signed_all = True

@@ -47,6 +47,7 @@ class Content:
 class Standing:
     """How the store is. `problem` is None while it works."""
 
+    folder: str
     problem: str | None
     records: int
     """Records kept since the process began."""

@@ -55,6 +55,7 @@ def status_of(controller: Controller, store: Store | None = None) -> Answer:
 def _audit(store: Store) -> dict[str, object]:
     standing = store.standing
     return {
+        "folder": standing.folder,
         "problem": standing.problem,
         "records": standing.records,
         "lost": standing.lost,

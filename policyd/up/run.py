@@ -155,7 +155,12 @@ def _asks(started: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable
             }
             for replica in started.kubelet.replicas.values()
         ]
-        return {**await of_policyd(question), "folder": str(started.folder), "pods": pods}
+        return {
+            **await of_policyd(question),
+            "folder": str(started.folder),
+            "pods": pods,
+            "rootsFile": str(started.control_plane.roots_file),
+        }
 
     async def denial(question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask the store; of the last moments, what the proxies wrote to stdout is known first."""
