@@ -63,7 +63,7 @@ def _denials(store: Reading, question: Mapping[str, Any]) -> Answer:
     gaps = [{**_record(row), "writer": row["writer"]} for row in store.gaps(wanted)]
     if asked.by == "group":
         return {"denials": store.groups(wanted, asked.limit), "gaps": gaps, "last": last}
-    rows = store.records(wanted, asked.limit)
+    rows = {row["id"] or row["place"]: row for row in store.records(wanted, asked.limit)}.values()
     return {"denials": [_record(row) for row in rows], "gaps": gaps, "last": last}
 
 

@@ -52,12 +52,14 @@ class Queries:
     def groups(self, wanted: Filter, limit: int) -> list[Row]:
         """Return equal denials as one row each, the most frequent first."""
         where, values = _where(wanted)
-        columns = ", ".join(_GROUP)
-        # With one max() or min(), SQLite takes the other columns from that very row: the newest example.
+        columns, equal = ", ".join(_GROUP), ", ".join(f"equal.{name}" for name in _GROUP)
+        # A writer that had to begin another chain may deliver again what it doesn't know to be kept.
         return self._rows(
-            f"SELECT {columns}, COUNT(*) AS denials, MIN(time_millis) AS first, "  # noqa: S608
-            f"id AS example, path, MAX(time_millis) AS last FROM records WHERE {where} "
-            f"GROUP BY {columns} ORDER BY denials DESC, last DESC LIMIT ?",
+            f"SELECT {equal}, denials, first, last, records.id AS example, records.path AS path FROM ("  # noqa: S608
+            f"SELECT {columns}, COUNT(DISTINCT COALESCE(id, place)) AS denials, MIN(time_millis) AS first, "
+            f"MAX(time_millis) AS last, MAX(place) AS newest FROM records WHERE {where} "
+            f"GROUP BY {columns} ORDER BY denials DESC, last DESC LIMIT ?) AS equal "
+            "JOIN records ON records.place = equal.newest ORDER BY denials DESC, last DESC",
             (*values, min(limit, MOST_ROWS)),
         )
 

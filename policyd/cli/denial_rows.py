@@ -69,7 +69,8 @@ def gap_line(record: Record) -> str:
                 f"lost   {record.get('count')} denials of {who}, {record.get('reason') or 'unsaid why'}, {at}"
             )
         case "chain":
-            return f"chain  {who} began another chain after {record.get('after') or 'one unknown'}, {at}"
+            why = f" ({record['reason']})" if record.get("reason") else ""
+            return f"chain  {who} began another chain after {record.get('after') or 'one unknown'}{why}, {at}"
         case _:
             return f"       a record of {who} can't be read"
 

@@ -17,8 +17,6 @@ from policyd.explain.question import Caller, Facts, Question, grpc_request, http
 from policyd.resources.instants import read_instant
 from policyd_api.v1 import stream_pb2 as wire
 
-MOST_RECORDED = 512
-"""Characters after which a proxy cuts what a client sent."""
 _DECISION = (
     "id",
     "status",
@@ -61,9 +59,10 @@ def not_replayable(record: Mapping[str, Any]) -> str | None:
         return "the gate refused it, and bytes that it refuses are not recorded"
     if not isinstance(record.get("table"), str):
         return "it was decided without a rule table"
-    path = (record.get("request") or {}).get("path")
-    if isinstance(path, str) and len(path) >= MOST_RECORDED:
-        return "its path was too long to be recorded whole"
+    cut = (record.get("request") or {}).get("cut")
+    if cut:
+        fields = ", ".join(str(each.get("field")) for each in cut if isinstance(each, dict))
+        return f"it was too long to be recorded whole ({fields})"
     return None
 
 

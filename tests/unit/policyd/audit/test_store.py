@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from policyd.audit import committing
+from policyd.audit.asks import answer
 from policyd.audit.chain import Head
 from policyd.audit.schema import DATABASE, HEADS
 from policyd.audit.sqlite import SqliteStore
@@ -182,6 +183,16 @@ def test_a_thousand_equal_denials_are_one_row(store: SqliteStore, chain: Chain) 
         1_795_262_400_999,
         identifier(999),
     )
+
+
+def test_what_comes_again_in_another_chain_is_counted_once(store: SqliteStore, chain: Chain) -> None:
+    """A writer whose chain was refused delivers again what it doesn't know to be kept."""
+    deliver(store, chain, denial(1), denial(2))
+    deliver(store, Chain(chain.writer), {"event": "chain", "after": "x:1"}, denial(2), denial(3))
+    (group,) = store.groups(Filter(), 10)
+    assert (group["denials"], group["example"]) == (3, identifier(3))
+    listed = answer(store, {"ask": "denials", "by": "record"})["denials"]
+    assert [record["id"] for record in listed] == [identifier(1), identifier(2), identifier(3)]
 
 
 def test_filters(store: SqliteStore, chain: Chain) -> None:
