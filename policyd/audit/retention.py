@@ -103,7 +103,7 @@ def _head_at(connection: sqlite3.Connection, number: int, sequence: int) -> Head
     return None if row is None else Head(sequence, row[0])
 
 
-def remove(connection: sqlite3.Connection, removals: Iterable[Removal]) -> Iterator[None]:
+def remove(connection: sqlite3.Connection, removals: Iterable[Removal]) -> Iterator[bool]:
     """Remove the planned, a bounded piece with each step; each step is for a transaction of its own."""
     for removal in removals:
         (begin,) = connection.execute(
@@ -121,7 +121,7 @@ def remove(connection: sqlite3.Connection, removals: Iterable[Removal]) -> Itera
             connection.execute(
                 "DELETE FROM records WHERE chain = ? AND sequence <= ?", (removal.number, head.sequence)
             )
-            yield
+            yield True
 
 
 def forget_excess(connection: sqlite3.Connection, most_bytes: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -166,25 +167,35 @@ class SqliteStore(Queries):
     def retain(self, connection: sqlite3.Connection) -> None:
         """Remove what is too old, then what is too much; a bounded part at a time."""
         cutoff = _now() - self._bounds.age // timedelta(milliseconds=1)
-        appending.touch(connection, self.in_force())
+        with _transaction(connection):
+            appending.touch(connection, self.in_force())
+            retention.forget_excess(connection, self._bounds.size_bytes // 2)
         self._remove(connection, retention.by_age(connection, cutoff))
-        retention.forget_excess(connection, self._bounds.size_bytes // 2)
         for _ in range(retention.SHARE):
             if retention.used_bytes(connection) <= self._bounds.size_bytes:
                 break
             self._remove(connection, retention.by_size(connection))
-        retention.forget_contents(connection, cutoff)
+        with _transaction(connection):
+            retention.forget_contents(connection, cutoff)
         connection.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _remove(self, connection: sqlite3.Connection, removals: Sequence[Removal]) -> None:
         if not removals:
             return
         self._sign(connection, removals)
-        connection.execute("BEGIN IMMEDIATE")
-        for _ in retention.remove(connection, removals):
-            connection.execute("COMMIT")
-            connection.execute("BEGIN IMMEDIATE")
-        connection.execute("COMMIT")
+        steps = retention.remove(connection, removals)
+        going = True
+        while going:
+            with _transaction(connection):
+                going = next(steps, False)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Do the block as one; where it fails the connection is closed, which takes it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    yield
+    connection.execute("COMMIT")
 
 
 def _head_row(row: Sequence[object], planned: Head | None) -> HeadRow:
