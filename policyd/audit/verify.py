@@ -6,27 +6,19 @@ It shares no code with the writer, needs no secret, and only reads.
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from policyd.audit.verify_columns import columns_of
 from policyd.audit.verify_heads import Finding, Said, read_heads
 
 Version = Callable[[bytes], str]
 """The version of a snapshot's bytes, `sha256:…`; raises where they are none."""
 _ORIGIN = bytes(32)
-_TEXT = 512
-_FACETS: Mapping[str, str] = {
-    "event": "event", "id": "id", "direction": "direction", "namespace": "namespace", "pod": "pod",
-    "workload": "workload", "service": "service", "route": "route", "table_version": "table",
-    "facts_version": "facts",
-}  # fmt: skip
-"""Columns that repeat a text of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,78 +163,8 @@ def _problem(chain: Chain, row: sqlite3.Row, sequence: int, previous: bytes) -> 
         hashed.update(part)
     if hashed.digest() != row["sha256"]:
         return "the record isn't the one that was delivered"
-    wrong = next((name for name, value in _columns(row["json"]).items() if row[name] != value), None)
+    wrong = next((name for name, value in columns_of(row["json"]).items() if row[name] != value), None)
     return None if wrong is None else f"column {wrong} says otherwise than the record"
-
-
-def _columns(content: bytes) -> dict[str, Any]:
-    """Return what the columns of a record must say (the table in docs/reference/audit-store.md)."""
-    names = [*_FACETS, "time_millis", "port", "reason", "authorization", "method", "path", "peer", "count"]
-    columns: dict[str, Any] = dict.fromkeys(names)
-    line = _line(content)
-    if line is None:
-        return columns | {"event": "unreadable"}
-    request, peer, audit = (line.get(name) or {} for name in ("request", "peer", "audit"))
-    would = line.get("event") == "would_deny"
-    texts = {column: line.get(name) for column, name in _FACETS.items()} | {
-        "reason": (audit if would else line).get("reason"),
-        "authorization": (", ".join(audit.get("authorizations") or ()) or None)
-        if would
-        else line.get("authorization"),
-        "method": request.get("method"),
-        "path": request.get("path"),
-        "peer": peer.get("identity") or peer.get("ip"),
-    }
-    columns |= {name: None if text is None else text[:_TEXT] for name, text in texts.items()}
-    columns["event"] = columns["event"] or "unreadable"
-    for name in ("port", "count"):
-        number = line.get(name)
-        columns[name] = None if number is None else max(-(2**63), min(number, 2**63 - 1))
-    columns["time_millis"] = _millis(line.get("time"))
-    return columns
-
-
-_SHAPES: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys((*_FACETS.values(), "time", "reason", "authorization"), str),
-    **dict.fromkeys(("port", "count"), int),
-    **dict.fromkeys(("request", "peer", "audit"), dict),
-}
-_INNER = {"request": ("method", "path"), "peer": ("identity", "ip"), "audit": ("reason",)}
-
-
-def _line(content: bytes) -> dict[str, Any] | None:
-    """Return the object that a record is; None where it is none, or a field of ours has another type."""
-    try:
-        line = json.loads(content.decode("utf-8"), parse_constant=_refuse)
-        json.dumps(line, ensure_ascii=False).encode("utf-8")  # half a surrogate is no text
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict) or not all(_is(line.get(name), kind) for name, kind in _SHAPES.items()):
-        return None
-    if "event" in line and line["event"] is None:
-        return None
-    for name, fields in _INNER.items():
-        if not all(_is((line.get(name) or {}).get(each), str) for each in fields):
-            return None
-    listed = (line.get("audit") or {}).get("authorizations", [])
-    sound = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
-    return line if sound else None
-
-
-def _is(value: object, kind: type | tuple[type, ...]) -> bool:
-    return value is None or (isinstance(value, kind) and not isinstance(value, bool))
-
-
-def _refuse(word: str) -> object:
-    raise ValueError(f"{word} is no JSON")
-
-
-def _millis(text: str | None) -> int | None:
-    try:
-        at = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return None if at.tzinfo is None else round(at.timestamp() * 1000)
 
 
 def _check_contents(connection: sqlite3.Connection, result: Result, version: Version) -> None:

@@ -160,7 +160,7 @@ def _after(asking: Asking, answer: Mapping[str, Any]) -> None:
     if not count:
         out.print(f"nobody {what} since {begin.replace('+00:00', 'Z')}", markup=False)
     elif count == asking.limit:
-        out.print(f"the first {count}; --limit shows more", style="dim", markup=False)
+        out.print(f"these {count} only; --limit shows more", style="dim", markup=False)
     for gap in reversed(answer["gaps"]):
         out.print(printable(gap_line(gap)), style="yellow", markup=False)
 

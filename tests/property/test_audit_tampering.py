@@ -26,7 +26,8 @@ from policyd import engine
 from policyd.audit.record import COLUMNS, Writer, read_facets
 from policyd.audit.sqlite import SqliteStore
 from policyd.audit.store import Content
-from policyd.audit.verify import _columns, verify
+from policyd.audit.verify import verify
+from policyd.audit.verify_columns import columns_of
 from tests.unit.policyd.audit.conftest import OWN, WAIT_SECONDS, Chain, RealSigner, denial
 
 EXAMPLES = 100
@@ -293,4 +294,4 @@ def test_writer_and_verifier_read_any_record_alike() -> None:
     rng = random.Random(5)
     for content in (*BY_HAND, *(odd_record(rng) for _ in range(30_000))):
         facets = read_facets(content)
-        assert {name: getattr(facets, name) for name in COLUMNS} == _columns(content), content[:200]
+        assert {name: getattr(facets, name) for name in COLUMNS} == columns_of(content), content[:200]
