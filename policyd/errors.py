@@ -5,6 +5,9 @@
     ├── SourceError            a place that resources come from can't be read
     ├── CompileError           no table can be made
     ├── StreamError            the policy stream, either end
+    ├── AuditError             the audit trail
+    │   ├── ChainRefused       what a writer delivered doesn't continue its chain
+    │   └── StoreUnavailable   nothing can be kept or read now
     └── EngineError            raised by the Rust engine (through policyd._engine)
         ├── SnapshotError      bytes that aren't a snapshot, rows that can't become one
         ├── RequestRefused     the gate's refusal: rule, offset, field
@@ -36,6 +39,26 @@ class CompileError(PolicydError):
 
 class StreamError(PolicydError):
     """The policy stream can't go on; the message begins with a stable code in capitals."""
+
+
+class AuditError(PolicydError):
+    """The audit trail can't be written or read; the message is one line."""
+
+
+class ChainRefused(AuditError):  # noqa: N818 - says what happened
+    """What a writer delivered isn't kept, and nothing more of its chain will be."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(code, detail)
+        self.code = code
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+class StoreUnavailable(AuditError):  # noqa: N818 - says what happened
+    """The store can't be written or read now: the disk is full, read-only or gone."""
 
 
 class EngineError(PolicydError):

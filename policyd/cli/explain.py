@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Instant, Source, now, output_option, source_options
 from policyd.cli.output import console, print_data
-from policyd.cli.running import ask_up
+from policyd.cli.recorded_denial import denial_report
+from policyd.cli.trail import store_option, trail
 from policyd.engine import check_identity
 from policyd.errors import IdentityFormError, ResourceError
 from policyd.explain.manifests import Manifests, Place
@@ -29,9 +28,8 @@ from policyd.explain.question import (
     http_request,
     port_number,
 )
-from policyd.explain.recorded import facts_of, question_of, table_of
 from policyd.explain.render import render
-from policyd.explain.report import Report, replay, report
+from policyd.explain.report import Report, report
 from policyd.model.names import parse_workload
 
 
@@ -71,10 +69,12 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 @click.option("--grpc", metavar="SERVICE/METHOD", help="A gRPC call in the place of an HTTP request.")
 @click.option("--tcp", is_flag=True, help="Bytes that are not HTTP.")
 @click.option("--at", type=Instant(), help="When (RFC 3339).  [default: now]")
+@store_option
 @source_options
 @output_option
 def command(
     identifier: str | None,
+    store: Path | None,
     files: tuple[Path, ...],
     namespace: str,
     output: Format,
@@ -84,8 +84,9 @@ def command(
 
     Shows the rule that decides with the place it was written at, or the grants that came nearest, and the
     smallest change of the manifests that would allow a denied request, with what else it would allow.
-    With the ID of a denial of the running `policyctl up`: the same, on the very table that denied it.
-    Exits with 0 if the request is allowed, with 1 if it is denied.
+    With the ID of a denial (or at least 8 characters of its beginning, or the line that a proxy wrote): the
+    same, on the very table that denied it, and what was changed since such a request was last allowed.
+    Exits with 0 if the request is allowed, with 1 if it is denied, with 5 if no such denial is kept.
 
     \b
     Examples:
@@ -94,9 +95,14 @@ def command(
       policyctl explain -f policies/emojivoto --to deployment/emojivoto/voting:grpc \\
         --from deployment/emojivoto/web --grpc emojivoto.v1.VotingService/VoteDoughnut -o json
       policyctl explain 019ab1c2-7d5e-7f00-8a8b-1c2d3e4f5a6b
+      policyctl explain 019ab1c2-7d5e --store /var/lib/policyd/audit -f policies/books
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     source = Source(files, namespace)
-    answer = asked_report(source, **asked) if identifier is None else denial_report(identifier, source)
+    answer = (
+        asked_report(source, **asked)
+        if identifier is None
+        else denial_report(identifier, source, trail(store))
+    )
     if output == "table":
         render(answer, console())
     else:
@@ -119,26 +125,6 @@ def asked_report(
     encoded = Requested(**request).encode(place)
     number = port_number(port, place.shape)
     return report(manifests, place, Question(number, at or now(), Caller(ip, identity), encoded))
-
-
-def denial_report(identifier: str, source: Source) -> Report:
-    """Return the report on a denial of the running `up`. Raises Failure, ResourceError, SourceError."""
-    record = ask_up({"ask": "denial", "id": identifier})["denial"]
-    status = ask_up({"ask": "status"})
-    paths = source.paths or (Path(str(status["folder"])),)
-    networks = tuple(status.get("extraClusterNetworks", ()))
-    manifests = Manifests.read(paths, str(status["trustDomain"]), networks)
-    place = source.place(manifests, str(record.get("workload") or f"{record['namespace']}/{record['pod']}"))
-    question = question_of(record, facts_of(_kept(record.get("facts"))))
-    answer = replay(manifests, place, question, table_of(_kept(record.get("table"))))
-    return replace(answer, decision=msgspec.structs.replace(answer.decision, id=record.get("id")))
-
-
-def _kept(version: object) -> bytes:
-    """Fetch what policyd told a proxy, by its hash."""
-    if not isinstance(version, str):
-        raise Failure("it was decided without a rule table: there is nothing to replay")
-    return base64.b64decode(ask_up({"ask": "table", "version": version})["content"])
 
 
 def identity_of(manifests: Manifests, caller: str, namespace: str) -> str | None:

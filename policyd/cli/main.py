@@ -14,9 +14,11 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure, failure_of
 
 COMMANDS = {
+    "audit": "Check that nobody changed the audit store.",
     "check": "Say what is wrong with manifests.",
     "compile": "Show a workload's rule table.",
     "completion": "Print a completion script for a shell.",
+    "denials": "Say who was denied what, and how often.",
     "demo": "Run a small mesh on this machine, and show what policy does there.",
     "explain": "Say whether a request is allowed, which rule decides, and what would change it.",
     "routes": "Show who may call what of a workload.",

@@ -12,8 +12,11 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.up.run_folder import SOCKET, runtime_folder
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
+
+CODES = {"unavailable": ExitCode.UNREACHABLE, "unknown": ExitCode.NOT_FOUND, "usage": ExitCode.USAGE}
+"""The exit code of an answer that is an error, by its `code`."""
 
 
 def socket_path() -> Path:
@@ -33,7 +36,7 @@ def ask_up(question: Mapping[str, Any], path: Path | None = None) -> dict[str, A
     if not isinstance(answer, dict):
         raise Failure(f"{at}: the answer is no object", ExitCode.UNREACHABLE)
     if "error" in answer:
-        raise Failure(str(answer["error"]), ExitCode.NOT_FOUND)
+        raise Failure(str(answer["error"]), CODES.get(str(answer.get("code")), ExitCode.NOT_FOUND))
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -18,8 +19,8 @@ from policyd.explain.render import printable
 def command(output: Format) -> int:
     """Say which proxies of the running `policyctl up` enforce which table, and what is wrong there.
 
-    Exits with 0 if every proxy enforces what it should and there are no findings, with 1 if not,
-    with 3 if none runs.
+    Exits with 0 if every proxy enforces what it should, denials are kept and there are no findings, with 1
+    if not, with 3 if none runs.
 
     \b
     Example:
@@ -36,6 +37,8 @@ def command(output: Format) -> int:
 def is_well(status: dict[str, Any]) -> bool:
     """Whether everything that should be enforced is."""
     settled = all(proxy.get("wanted") == proxy.get("enforced") for proxy in status.get("proxies", ()))
+    if any(_audit_problems(status.get("audit") or {})):
+        return False
     return (
         settled and not status.get("notConnected") and not status.get("findings") and not status.get("broken")
     )
@@ -45,6 +48,12 @@ def _print(status: dict[str, Any]) -> None:
     out = console()
     for label, key in (("folder", "folder"), ("trust domain", "trustDomain")):
         out.print(f"{label:<14}{printable(str(status.get(key) or '-'))}", markup=False)
+    audit = status.get("audit") or {}
+    if audit:
+        kept = f"{audit.get('records')} records kept, {audit.get('lost')} said to be lost"
+        out.print(f"{'audit':<14}{kept}", markup=False)
+    for problem in _audit_problems(audit):
+        out.print(f"{'':<14}{printable(problem)}", style="red", markup=False)
     out.print()
     rows = [_row(proxy) for proxy in status.get("proxies", ())]
     rows += [(pod, "-", "not connected", "-", "-") for pod in status.get("notConnected", ())]
@@ -53,6 +62,13 @@ def _print(status: dict[str, Any]) -> None:
         out.print(printable(str(finding)), style="yellow", markup=False)
     if status.get("broken"):
         out.print(printable(str(status["broken"])), style="red", markup=False)
+
+
+def _audit_problems(audit: dict[str, Any]) -> Iterator[str]:
+    if audit.get("problem"):
+        yield f"nothing can be kept now: {audit['problem']}"
+    if audit.get("rolledBack"):
+        yield f"{audit['rolledBack']} records that proxies know are missing: see `policyctl audit verify`"
 
 
 def _row(proxy: dict[str, Any]) -> tuple[str, ...]:

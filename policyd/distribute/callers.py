@@ -20,8 +20,16 @@ from servicekit.leaf import Leaf
 def pod_of(world: World, leaf: Leaf, trust_domain: str) -> Resource[object]:
     """Return the pod (or ExternalWorkload) that the caller is, as the world has it now.
 
-    Raises GRPCError PERMISSION_DENIED where there is none, or it runs as somebody else.
+    Raises GRPCError PERMISSION_DENIED where there is none, it runs as somebody else, or it is being deleted.
     """
+    found = known_pod_of(world, leaf, trust_domain)
+    if found.meta.deletion is not None:
+        raise permission_denied("POD_TERMINATING", f"the pod of uid {leaf.pod_uid} is being deleted")
+    return found
+
+
+def known_pod_of(world: World, leaf: Leaf, trust_domain: str) -> Resource[object]:
+    """Do the same for a pod that may be on its way out: it still has something to tell."""
     account = leaf.identity.service_account
     if leaf.identity.trust_domain.name != trust_domain or account is None:
         raise permission_denied("IDENTITY_FOREIGN", f"{leaf.identity} is no workload of {trust_domain}")
@@ -33,8 +41,6 @@ def pod_of(world: World, leaf: Leaf, trust_domain: str) -> Resource[object]:
         raise permission_denied("POD_UNKNOWN", f"no pod has the uid {leaf.pod_uid}")
     if (found.meta.namespace, found.spec.spec.account) != account:
         raise permission_denied("POD_OTHER", f"the pod of uid {leaf.pod_uid} isn't {leaf.identity}")
-    if found.meta.deletion is not None:
-        raise permission_denied("POD_TERMINATING", f"the pod of uid {leaf.pod_uid} is being deleted")
     return found
 
 

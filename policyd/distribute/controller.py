@@ -10,12 +10,14 @@ import structlog
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from policyd.audit.record import Writer
+from policyd.audit.store import Content
 from policyd.compile.cluster_networks import absent, with_networks
 from policyd.compile.compiler import Compiler
 from policyd.compile.rows import READER_VERSION, Port, Protocol
 from policyd.compile.table import CompiledTable
 from policyd.distribute.basis import Counters
-from policyd.distribute.callers import pod_of, refuse_revoked
+from policyd.distribute.callers import known_pod_of, pod_of, refuse_revoked
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.envelope import Hashes, Standing, Subject, sha256
 from policyd.distribute.facts import facts_of
@@ -24,6 +26,7 @@ from policyd.distribute.publish import Publisher
 from policyd.distribute.refusals import permission_denied
 from policyd.distribute.session import Contents, Session
 from policyd.distribute.told import Told
+from policyd.distribute.trail import Telling, Trail
 from policyd.errors import PolicydError, SourceError
 from policyd.index.world import Change, World
 from policyd.model.finding import Finding
@@ -54,6 +57,8 @@ class Controller:
         self.trust_domain = trust_domain
         self.publisher = Publisher()
         self.told = Told()
+        self.trail: Trail | None = None
+        """Where what is told is kept for good."""
         self.findings: dict[str, tuple[Finding, ...]] = {}
         self.broken: str | None = None
         """Why the last change has no tables; nothing is told or confirmed meanwhile."""
@@ -161,8 +166,20 @@ class Controller:
         )
         self.told.keep(hashes.snapshot, table.snapshot)
         self.told.keep(hashes.facts, facts)
+        if self.trail is not None:
+            kept = Content("facts", f"sha256:{hashes.facts.hex()}", facts)
+            uid = caller.pod_uid or str(caller.identity)
+            self.trail.told(self.world, Telling(uid, workload, pod.key, table, kept))
         subject = Subject(self.trust_domain, workload, caller.pod_uid or "")
         return Contents(subject, hashes, table.snapshot, facts, discovery)
+
+    def writer(self, caller: Leaf) -> Writer:
+        """Return whose denials a caller delivers; raises GRPCError. A pod that is being deleted may still."""
+        refuse_revoked(self._compiler.cluster.rows.revoked, caller)
+        pod = known_pod_of(self.world, caller, self.trust_domain)
+        workload = self.world.workloads.workload_of(pod.key).text
+        uid = caller.pod_uid or ""
+        return Writer(str(caller.identity), uid, pod.meta.namespace, pod.meta.name, workload)
 
     def _facts(self, member: Resource[object]) -> bytes:
         if isinstance(member.spec, Pod):

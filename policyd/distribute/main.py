@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
 import uvloop
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
+from policyd.distribute.audit_trail import MESSAGE_BYTES, AuditTrail
 from policyd.distribute.basis import Counters
 from policyd.distribute.controller import Controller
 from policyd.distribute.credentials import Credentials
@@ -51,22 +55,37 @@ async def run(settings: Settings) -> None:
     """Serve until asked to stop. Raises one of _FAULTS where it can't start."""
     stop = stop_requested()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    credentials = Credentials(TrustDomain(settings.trust_domain))
     controller = Controller(settings.sources, settings.trust_domain, settings.extra_cluster_networks)
-    status = StatusSocket(settings.status_socket or settings.state_dir / "status.sock", controller)
+    audit = AuditTrail(settings, controller, credentials)
+    socket = settings.status_socket or settings.state_dir / "status.sock"
+    status = StatusSocket(socket, controller, audit.store)
     try:
+        audit.start()
         counters = Counters(settings.state_dir / "basis.json", [str(path) for path in settings.sources])
         controller.start(counters)
         await status.open()
-        _serve_metrics(settings, controller)
-        await _serve(settings, controller, stop)
+        _serve_metrics(settings, controller, audit)
+        services = [PolicyStreamService(controller, controller.publisher, credentials), audit.service]
+        await _serve(settings, Serving(controller, credentials, services), stop)
     finally:
         controller.close()
         await status.close()
+        await asyncio.to_thread(audit.close)
 
 
-async def _serve(settings: Settings, controller: Controller, stop: asyncio.Event) -> None:
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the one port offers, and by what right."""
+
+    controller: Controller
+    credentials: Credentials
+    services: Sequence[Any]
+
+
+async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
     """Obtain an SVID, accept streams, follow the folders; end when asked, or when one can't go on."""
-    credentials = Credentials(TrustDomain(settings.trust_domain))
+    controller, credentials = serving.controller, serving.credentials
     source = SvidSource(_enrolment(settings), credentials.adopt)
     enrolling = asyncio.create_task(source.obtain_patiently())
     stopping = asyncio.create_task(stop.wait())
@@ -74,7 +93,7 @@ async def _serve(settings: Settings, controller: Controller, stop: asyncio.Event
     if credentials.tls is None:
         enrolling.cancel()
         return
-    server = BoundedServer([PolicyStreamService(controller, controller.publisher, credentials)])
+    server = BoundedServer(serving.services, MESSAGE_BYTES)
     address = await server.listen(*split_address(settings.listen), credentials.tls)
     _say({"event": "policyd_ready", "address": address})
     following = asyncio.create_task(controller.follow())
@@ -104,11 +123,11 @@ def _enrolment(settings: Settings) -> Enrolment:
     )
 
 
-def _serve_metrics(settings: Settings, controller: Controller) -> None:
+def _serve_metrics(settings: Settings, controller: Controller, audit: AuditTrail) -> None:
     if settings.metrics_listen is None:
         return
     try:
-        ControllerMetrics(controller).serve(*split_address(settings.metrics_listen))
+        ControllerMetrics(controller).serve(*split_address(settings.metrics_listen), audit.metrics)
     except OSError as error:
         raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
 

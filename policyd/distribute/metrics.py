@@ -38,8 +38,9 @@ class ControllerMetrics(Collector):
             "policyd_source_findings", "What is wrong with the sources now.", value=findings
         )
 
-    def serve(self, host: str, port: int) -> None:
-        """Listen for scrapes. Raises OSError."""
+    def serve(self, host: str, port: int, *more: Collector) -> None:
+        """Listen for scrapes, of more than this, too. Raises OSError."""
         registry = CollectorRegistry()
-        registry.register(self)
+        for each in (self, *more):
+            registry.register(each)
         start_http_server(port, host, registry)

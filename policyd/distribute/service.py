@@ -33,7 +33,7 @@ class PolicyStreamService(PolicyStreamBase):
         self, stream: Stream[wire.ProxyMessage, wire.ControllerMessage]
     ) -> None:
         """Serve one proxy until either end ends it."""
-        leaf = _leaf(stream)
+        leaf = leaf_of(stream)
         log = structlog.get_logger().bind(identity=str(leaf.identity), pod_uid=leaf.pod_uid)
         session = Session(stream, leaf, self._teller, self._signer)
         try:
@@ -52,8 +52,11 @@ class PolicyStreamService(PolicyStreamBase):
 _ANY_READER = 2**31 - 1
 
 
-def _leaf(stream: Any) -> Leaf:
-    """Return the peer's leaf; grpclib keeps the transport to itself, and there is no other way to it."""
+def leaf_of(stream: Any) -> Leaf:
+    """Return the peer's leaf. Raises GRPCError where it is none.
+
+    grpclib keeps the transport to itself, and there is no other way to it.
+    """
     try:
         leaf = peer_leaf(stream.peer._transport)
     except LeafError as error:

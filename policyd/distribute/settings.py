@@ -9,7 +9,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from identity.spiffe_id import TrustDomain
-from servicekit.config import Address, Config, FilePath
+from policyd.audit.retention import Bounds
+from servicekit.config import Address, Config, Duration, FilePath
+
+LEAST_AUDIT_BYTES = 16 * 1024 * 1024
+"""Less isn't worth a store: it would hold some minutes of a bad day."""
 
 
 def _trust_domain(name: str) -> str:
@@ -34,6 +38,20 @@ class IdentityPeer(Config):
     address: Address
 
 
+def _not_tiny(size: int) -> int:
+    if size < LEAST_AUDIT_BYTES:
+        raise ValueError(f"expected at least {LEAST_AUDIT_BYTES} bytes")
+    return size
+
+
+class AuditSettings(Config):
+    """Where denials are kept (default: `audit` in the state folder), how long, and in how many bytes."""
+
+    folder: FilePath | None = None
+    age: Duration = Bounds().age
+    size_bytes: Annotated[int, AfterValidator(_not_tiny)] = Bounds().size_bytes
+
+
 class Settings(Config):
     """What `policyd --config FILE` reads: what it is, whom it trusts, what it reads and where it listens."""
 
@@ -48,7 +66,12 @@ class Settings(Config):
     state_dir: FilePath
     status_socket: FilePath | None = None
     metrics_listen: Address | None = None
+    audit: AuditSettings = AuditSettings()
     extra_cluster_networks: Networks = ()
+
+    @property
+    def audit_folder(self) -> Path:
+        return self.audit.folder or self.state_dir / "audit"
 
     @property
     def sources(self) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """Who enforces what, for `policyctl status`, as JSON over a Unix socket of the operator's own.
 
 One line in, one line out: `{"ask": "status"}`; `{"ask": "table", "version": "sha256:…"}` for the bytes of a
-snapshot or of pod facts. Nothing here changes anything.
+snapshot or of pod facts; what `policyd.audit.asks` answers. Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -10,25 +10,28 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from policyd.audit import asks
+from policyd.audit.asks import ASKS
+from policyd.audit.store import Store
 from policyd.distribute.controller import Controller
 from policyd.distribute.pods import is_meshed
 from policyd.distribute.session import Session
-from policyd.distribute.told import Told
 from policyd.index.workloads import POD
 from policyd.resources.base import Resource
 from policyd.resources.workload import Pod
 
 MOST_LINE_BYTES = 64 * 1024
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+"""A question to a big store takes a while."""
 
 Answer = Mapping[str, object]
 
 
-def status_of(controller: Controller) -> Answer:
-    """Return the whole picture: proxies, pods without one connected, what is wrong with the sources."""
+def status_of(controller: Controller, store: Store | None = None) -> Answer:
+    """Return the whole picture: proxies, pods without one connected, what is wrong with sources and store."""
     sessions = controller.sessions
     standing = controller.standing()
     connected = {session.pod_key for session in sessions}
@@ -45,6 +48,19 @@ def status_of(controller: Controller) -> Answer:
         "running": [name for _, name, running in _meshed_pods(controller) if running],
         "notConnected": [name for uid, name, _ in _meshed_pods(controller) if uid not in connected],
         "findings": [found.text for findings in controller.findings.values() for found in findings],
+        "audit": None if store is None else _audit(store),
+    }
+
+
+def _audit(store: Store) -> dict[str, object]:
+    standing = store.standing
+    return {
+        "folder": standing.folder,
+        "problem": standing.problem,
+        "records": standing.records,
+        "lost": standing.lost,
+        "bytes": standing.size_bytes,
+        "rolledBack": standing.rolled_back,
     }
 
 
@@ -82,12 +98,10 @@ def _text(sha256: bytes) -> str | None:
 class StatusSocket:
     """Answers questions on a Unix socket (0600)."""
 
-    def __init__(self, path: Path, controller: Controller) -> None:
+    def __init__(self, path: Path, controller: Controller, store: Store | None = None) -> None:
         self._path = path
-        self._asks: dict[str, Callable[[Mapping[str, object]], Answer]] = {
-            "status": lambda _question: status_of(controller),
-            "table": lambda question: _kept(controller.told, str(question.get("version"))),
-        }
+        self._controller = controller
+        self._store = store
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -108,26 +122,24 @@ class StatusSocket:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                writer.write(json.dumps(self._answer(await reader.readline())).encode() + b"\n")
+                writer.write(json.dumps(await self._answer(await reader.readline())).encode() + b"\n")
                 await writer.drain()
         except (OSError, TimeoutError, ValueError):
             pass  # whoever asked is gone, or asked more than a line can hold
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> Answer:
+    async def _answer(self, line: bytes) -> Answer:
         try:
             question = json.loads(line)
         except ValueError:
             return {"error": "expected one line of JSON"}
-        ask = self._asks.get(str(question.get("ask"))) if isinstance(question, dict) else None
-        if ask is None:
-            return {"error": f"expected ask to be one of {', '.join(self._asks)}"}
-        return ask(question)
-
-
-def _kept(told: Told, version: str) -> Answer:
-    found = told.find(version)
-    if found is None:
-        return {"error": f"{version}: not among what was told lately"}
-    return {"version": version, "content": base64.b64encode(found).decode()}
+        ask = str(question.get("ask")) if isinstance(question, dict) else ""
+        if ask == "status":
+            return status_of(self._controller, self._store)
+        told = self._controller.told.find(str(question.get("version"))) if ask == "table" else None
+        if told is not None:
+            return {"version": question["version"], "content": base64.b64encode(told).decode()}
+        if self._store is None or ask not in ASKS:
+            return {"error": f"expected ask to be one of {', '.join(('status', *ASKS))}"}
+        return await asyncio.to_thread(asks.answer, self._store, question)

@@ -12,9 +12,23 @@ from policyd import engine
 from policyd.compile.rows import ClusterPart, WorkloadPart
 from policyd.compile.table import CompiledTable
 from policyd.errors import ResourceError
+from policyd.explain.answer import Explanation
 from policyd.explain.question import Caller, Facts, Question, grpc_request, http_request
 from policyd.resources.instants import read_instant
 from policyd_api.v1 import stream_pb2 as wire
+
+_DECISION = (
+    "id",
+    "status",
+    "grpcStatus",
+    "server",
+    "route",
+    "authorization",
+    "origin",
+    "table",
+    "facts",
+    "audit",
+)
 
 
 class _Rows(msgspec.Struct):
@@ -37,15 +51,43 @@ def facts_of(content: bytes) -> Facts:
     return Facts(facts.uid, tuple(facts.addresses), tuple(facts.probe_addresses))
 
 
+def not_replayable(record: Mapping[str, Any]) -> str | None:
+    """Say why a denial can't be decided again; None where it can."""
+    if record.get("direction") == "outbound":
+        return "it was refused on the client's side, where no rule table decides"
+    if record.get("gate"):
+        return "the gate refused it, and bytes that it refuses are not recorded"
+    if not isinstance(record.get("table"), str):
+        return "it was decided without a rule table"
+    cut = (record.get("request") or {}).get("cut")
+    if cut:
+        fields = ", ".join(str(each.get("field")) for each in cut if isinstance(each, dict))
+        return f"it was too long to be recorded whole ({fields})"
+    return None
+
+
+def decision_of(record: Mapping[str, Any]) -> Explanation:
+    """Return a decision as it was recorded. Raises ResourceError where the record isn't one."""
+    peer = record.get("peer") or {}
+    told = {"step": 0, **record, "peer": {"ip": str(peer.get("ip") or ""), "identity": peer.get("identity")}}
+    told |= {name: None for name in _DECISION if name not in told}
+    request = record.get("request")
+    if isinstance(request, dict):
+        told["request"] = {**request, "target": request.get("path")}
+    try:
+        return msgspec.convert(told, Explanation)
+    except msgspec.ValidationError as error:
+        raise ResourceError(f"the record is no decision: {error}") from error
+
+
 def question_of(record: Mapping[str, Any], facts: Facts) -> Question:
     """Return the question that a denial line records. Raises ResourceError where it can't be asked again.
 
     Query keys and headers that no rule reads are not recorded: nothing was decided by them.
     """
-    if record.get("direction") == "outbound":
-        raise ResourceError("it was refused on the client's side, where no rule table decides")
-    if record.get("gate"):
-        raise ResourceError("the gate refused it, and bytes that it refuses are not recorded")
+    problem = not_replayable(record)
+    if problem is not None:
+        raise ResourceError(problem)
     peer = record.get("peer") or {}
     caller = Caller(
         str(peer.get("ip") or ""),

@@ -8,6 +8,8 @@ from rich.text import Text
 from policyd.explain.consequences import AlsoAllows
 from policyd.explain.fix import Fix
 from policyd.explain.history import LastChange
+from policyd.explain.past import Past
+from policyd.explain.past import Place as PlaceOfChange
 from policyd.explain.readable import short_name
 from policyd.explain.report import NearMiss, Report
 from policyd.explain.story import caller_text, request_text
@@ -47,7 +49,11 @@ def render(report: Report, console: Console) -> None:
         _line(
             console, "now", f"{'allowed' if report.now.allowed else 'denied'}, {report.now.reason} ({same})"
         )
-    if not (report.now or told).allowed:
+        for unknown in report.unknown_now:
+            _line(console, "unknown", f"{unknown}, and what is enforced now reads it")
+    if report.past is not None:
+        _past(console, report.past)
+    if told.step and not (report.now or told).allowed:
         _fix(console, report.fix)
 
 
@@ -59,6 +65,34 @@ def _line(console: Console, label: str, text: str) -> None:
 def _named(console: Console, report: Report, label: str, name: str | None, key: str = "") -> None:
     place = report.written.get(key or label)
     _line(console, label, "none" if name is None else f"{short_name(name)}{f'  {place}' if place else ''}")
+
+
+def _past(console: Console, past: Past) -> None:
+    """Print since when it is denied, and by whose change."""
+    for unknown in past.unknown:
+        _line(console, "unknown", f"{unknown}, and a former table reads it")
+    if past.ended:
+        _line(console, "since", "nothing was changed: a grant that it had has ended (validUntil)")
+        return
+    if past.allowed_by is None:
+        _line(console, "since", f"not allowed by any of the {past.looked} tables that are kept")
+        return
+    if past.denied_by is None:
+        _line(console, "since", f"allowed by the table itself, in force since {past.allowed_by.time}")
+        return
+    _line(console, "since", f"allowed until {past.denied_by.time}; then this was changed:")
+    for change in past.denied_by.changes:
+        if not change.places:
+            _line(console, "", f"  {change.what} {short_name(change.object)}")
+        for place in change.places:
+            field = f" {place.field}" if place.field else ""
+            _line(console, "", f"  {change.what} {short_name(change.object)}{field}  {_wrote(place)}")
+
+
+def _wrote(place: PlaceOfChange) -> str:
+    by = f" by {place.author}" if place.author else ""
+    commit = f" in {place.commit[:12]}" if place.commit else ""
+    return f"{place.place}  {place.at or 'at a time unknown'}{by}{commit}"
 
 
 def _changed(change: LastChange) -> str:

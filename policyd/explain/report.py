@@ -14,6 +14,7 @@ from policyd.explain.authentication_edits import references
 from policyd.explain.fix import Fix, smallest_fix
 from policyd.explain.history import LastChange, last_change
 from policyd.explain.manifests import Manifests, Place
+from policyd.explain.past import Asked, Past
 from policyd.explain.question import Question
 from policyd.explain.readable import rule_at
 from policyd.explain.story import because, lacked
@@ -43,6 +44,9 @@ class Report:
     history: LastChange | None
     now: Explanation | None = None
     """What it comes to on the manifests as they are now; None where that is `decision` itself."""
+    unknown_now: tuple[str, ...] = ()
+    """What the present table reads of such a request and nobody recorded: `now` may differ for it."""
+    past: Past | None = None
 
     def data(self) -> dict[str, Any]:
         """Return it as plain values: a decision in JSON with what explain adds (format reference)."""
@@ -59,9 +63,16 @@ class Report:
             "written": dict(self.written),
             "nearMisses": misses,
             "fix": None if self.fix is None else msgspec.to_builtins(self.fix),
-            "history": None if self.history is None else msgspec.to_builtins(self.history),
-            "now": None if self.now is None else now_data(self.now),
+            "history": self._history(),
+            "now": None if self.now is None else {**now_data(self.now), "unknown": list(self.unknown_now)},
         }
+
+    def _history(self) -> dict[str, Any] | None:
+        """Return the last change of the deciding place, and beside it what the kept tables say."""
+        if self.history is None and self.past is None:
+            return None
+        change: dict[str, Any] = {} if self.history is None else msgspec.to_builtins(self.history)
+        return change if self.past is None else {**change, "past": msgspec.to_builtins(self.past)}
 
 
 def now_data(now: Explanation) -> dict[str, Any]:
@@ -81,9 +92,16 @@ def report(manifests: Manifests, place: Place, question: Question) -> Report:
 def replay(manifests: Manifests, place: Place, question: Question, table: CompiledTable) -> Report:
     """Decide a recorded question on its own table; `now` and the fix are about the manifests as they are."""
     told = explain_on(manifests, table, question)
-    now = explain_on(manifests, manifests.table_of(place), question)
-    fix = None if now.allowed else smallest_fix(manifests, place, question)
-    return replace(_assemble(manifests, place, question, table, told, fix), now=now)
+    current = manifests.table_of(place)
+    now = explain_on(manifests, current, question)
+    fix = None if now.allowed or current is None else smallest_fix(manifests, place, question)
+    unknown = () if current is None else Asked(question, table).unknown_on(current)
+    return replace(_assemble(manifests, place, question, table, told, fix), now=now, unknown_now=unknown)
+
+
+def unreplayed(manifests: Manifests, place: Place, question: Question, told: Explanation, why: str) -> Report:
+    """Say what was recorded of a denial that no table decided: there is nothing to decide again."""
+    return Report(place, question, manifests.compiler.trust_domain, told, why, {}, (), None, None)
 
 
 def _assemble(

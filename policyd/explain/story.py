@@ -39,7 +39,7 @@ def because(manifests: Manifests, table: CompiledTable | None, asked: Question, 
     if told.step == 12:
         return _default_decided(table, asked, told)
     sentences = {
-        2: f"{_GATE}: rule {told.reason.partition(':')[2]}{_gate_place(told.gate)}",
+        2: gate_text(told),
         3: "it is a probe that the pod declares, from where its kubelet is",
         4: _PROTOCOL if told.reason == "protocol_refused" else "the peer's identity is revoked or expired",
         8: f"{short_name(told.server or '')} has routes, and none of them takes {request_text(told)}",
@@ -51,6 +51,11 @@ def _before_policy(told: Explanation) -> str:
     if told.reason == "policy_stale":
         return "the rule table is older than MeshDefaults.maxTableAge allows"
     return "no rule table exists for this workload: `policyctl check` says why"
+
+
+def gate_text(told: Explanation) -> str:
+    """Return which rule of the gate refused, and where."""
+    return f"{_GATE}: rule {told.reason.partition(':')[2]}{_gate_place(told.gate)}"
 
 
 def _gate_place(gate: Mapping[str, Any] | None) -> str:

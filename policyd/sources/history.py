@@ -39,22 +39,50 @@ def written(origin: Origin) -> Written | None:
     return (_blame(path, origin.line) if origin.line else None) or Written(changed)
 
 
+def removed(file: str) -> Written | None:
+    """Who last changed a file that something was taken out of, or that is gone itself."""
+    path = Path(file)
+    folder = path.parent
+    if not folder.is_dir():
+        return None
+    dirty = _git(folder, "status", "--porcelain", "--", path.name)
+    if dirty == "":
+        fields = (
+            (_git(folder, "log", "-1", "--format=%H%x00%at%x00%an", "--", path.name) or "")
+            .strip()
+            .split("\0")
+        )
+        if len(fields) == 3 and fields[1].isdigit():
+            return Written(datetime.fromtimestamp(int(fields[1]), UTC), fields[2], fields[0])
+    found = path if path.exists() else folder
+    try:
+        return Written(datetime.fromtimestamp(found.stat().st_mtime, UTC))
+    except OSError:
+        return None
+
+
 def _blame(path: Path, line: int) -> Written | None:
     """Tell what git says of a line.
 
     None without git, outside of a repository, or where the line isn't committed.
     """
+    blame = ("blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path.name)
+    told = _git(path.parent, *blame)
+    return None if told is None else _read_porcelain(told)
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """Return what git says; None where there is no git, no repository, or no answer in time."""
     git = shutil.which("git")
     if git is None:
         return None
     # Nothing that a repository's own configuration names may run: a folder of manifests is not ours to trust.
     settings = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-    blame = ("blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path.name)
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     try:
         asked = subprocess.run(  # noqa: S603
-            (git, *settings, *blame),
-            cwd=path.parent,
+            (git, *settings, *words),
+            cwd=folder,
             env={**kept, "GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
             timeout=TIMEOUT_S,
@@ -64,7 +92,7 @@ def _blame(path: Path, line: int) -> Written | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return _read_porcelain(asked.stdout) if asked.returncode == 0 else None
+    return asked.stdout if asked.returncode == 0 else None
 
 
 def _read_porcelain(text: str) -> Written | None:

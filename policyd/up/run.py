@@ -155,20 +155,24 @@ def _asks(started: Running) -> dict[str, Callable[[Mapping[str, Any]], Awaitable
             }
             for replica in started.kubelet.replicas.values()
         ]
-        return {**await of_policyd(question), "folder": str(started.folder), "pods": pods}
-
-    async def denials(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"denials": started.kubelet.records.last(int(question.get("count") or 20))}
+        return {
+            **await of_policyd(question),
+            "folder": str(started.folder),
+            "pods": pods,
+            "rootsFile": str(started.control_plane.roots_file),
+        }
 
     async def denial(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = started.kubelet.records.find(str(question.get("id")))
-        return (
-            {"error": f"{question.get('id')}: not among the last denials"}
-            if found is None
-            else {"denial": found}
-        )
+        """Ask the store; of the last moments, what the proxies wrote to stdout is known first."""
+        kept = await of_policyd(question)
+        found = started.kubelet.records.find(str(question.get("id"))) if kept.get("code") else None
+        return kept if found is None else {"denial": found}
 
-    return {"status": status, "denials": denials, "denial": denial, "table": of_policyd}
+    return {
+        "status": status,
+        "denial": denial,
+        **dict.fromkeys(("denials", "tables", "table"), of_policyd),
+    }
 
 
 async def until_interrupted() -> None:

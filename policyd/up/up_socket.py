@@ -1,7 +1,7 @@
 """How other commands reach a running `policyctl up`: a Unix socket (0600), one line of JSON in, one out.
 
-`{"ask": "status"}`, `{"ask": "denials", "count": 20}`, `{"ask": "denial", "id": …}`, and what policyd's own
-socket answers (`table`). Nothing here changes anything.
+`{"ask": "status"}`, and what policyd's own socket answers of its audit store (`denials`, `denial`, `tables`,
+`table`). Nothing here changes anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policyd.errors import SourceError
 
 MOST_LINE_BYTES = 64 * 1024
 MOST_ANSWER_BYTES = 64 * 1024 * 1024
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 
 Ask = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 

@@ -175,3 +175,20 @@ def test_without_files_the_running_ones_are_asked_about(
         )
         assert run(["compile", "deploy/authors", "-n", "books", "-o", "json"]) == ExitCode.DONE
     assert '"who": "books/webapp"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trouble", [{"problem": "disk full"}, {"rolledBack": 1}])
+def test_status_is_not_well_where_denials_are_not_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str], trouble: dict[str, Any]
+) -> None:
+    answers = up_of(folder)
+    answers["status"]["audit"] = {"problem": None, "records": 5, "lost": 2, "rolledBack": 0}
+    with answering(at(folder), answers):
+        assert run(["status"]) == ExitCode.DONE
+    assert "5 records kept, 2 said to be lost" in capsys.readouterr().out
+    answers["status"]["audit"] |= trouble
+    folder.parent.joinpath("policyd", "up.sock").unlink()
+    folder.parent.joinpath("policyd").rmdir()
+    with answering(at(folder), answers):
+        assert run(["status"]) == ExitCode.NO
+    assert ("disk full" in (page := capsys.readouterr().out)) or "audit verify" in page

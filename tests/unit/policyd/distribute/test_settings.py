@@ -48,3 +48,16 @@ def test_the_pods_folder_comes_first(tmp_path: Path) -> None:
 def test_mistakes_name_file_and_key(tmp_path: Path, key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"policyd\.json: {key}"):
         _read(tmp_path, **{key: value})
+
+
+def test_where_denials_are_kept_unless_it_is_said(tmp_path: Path) -> None:
+    found = _read(tmp_path)
+    assert found.audit_folder == found.state_dir / "audit"
+    said = _read(tmp_path, audit={"folder": "/a", "age": "48h", "sizeBytes": 2**25})
+    assert (said.audit_folder, said.audit.age.days, said.audit.size_bytes) == (Path("/a"), 2, 2**25)
+
+
+@pytest.mark.parametrize("audit", [{"sizeBytes": 1000}, {"age": "soon"}, {"path": "/a"}])
+def test_audit_settings_that_make_no_sense(tmp_path: Path, audit: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"audit\."):
+        _read(tmp_path, audit=audit)

@@ -12,6 +12,7 @@ from policyd.explain.recorded import question_of
 FACTS = Facts("u", (), ())
 RECORD: dict[str, Any] = {
     "direction": "inbound",
+    "table": "sha256:00",
     "port": 8080,
     "time": "2026-11-21T12:00:00Z",
     "peer": {
@@ -46,7 +47,15 @@ def test_a_connection_is_asked_as_bytes() -> None:
     assert asked({**RECORD, "request": None})["request"] == {"tcp": {"silent": False}}
 
 
-@pytest.mark.parametrize("field", [{"direction": "outbound"}, {"gate": {"rule": "G5", "offset": 4}}])
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"direction": "outbound"},
+        {"gate": {"rule": "G5", "offset": 4}},
+        {"table": None},
+        {"request": {"method": "GET", "path": "/a", "cut": [{"field": "path", "bytes": 70000}]}},
+    ],
+)
 def test_what_no_table_decided_cannot_be_asked_again(field: dict[str, Any]) -> None:
     with pytest.raises(ResourceError):
         question_of({**RECORD, **field}, FACTS)

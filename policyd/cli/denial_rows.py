@@ -1,0 +1,113 @@
+"""Denials as rows: grouped, single, and what stands in the place of lost ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from policyd.explain.readable import short_name
+from policyd.up.screen import short_identity
+
+GROUP_COLUMNS = ("denials", "first", "last", "caller", "to", "request", "reason", "rule", "example")
+LIST_COLUMNS = ("time", "caller", "to", "request", "reason", "rule", "id")
+
+Record = Mapping[str, Any]
+
+
+def group_row(row: Record) -> tuple[str, ...]:
+    """Return a group's cells, by GROUP_COLUMNS."""
+    route = f"{row['method'] or ''} {short_name(row['route'])}".strip() if row["route"] else None
+    single = f"{row['method'] or ''} {row['path'] or ''}".strip()
+    return (
+        str(row["denials"]),
+        _instant(row["first"]),
+        _instant(row["last"]),
+        _caller(row["peer"]),
+        _callee(row),
+        route or single or "-",
+        row["reason"] or "-",
+        _rule(row["authorization"]),
+        row["example"] or "-",
+    )
+
+
+def group_data(row: Record) -> dict[str, Any]:
+    """Return a group for programs; `path` is that of the example, the newest."""
+    kept = {name: value for name, value in row.items() if name not in {"denials", "first", "last", "example"}}
+    return {
+        "count": row["denials"],
+        "first": _rfc3339(row["first"]),
+        "last": _rfc3339(row["last"]),
+        "example": row["example"],
+        **kept,
+    }
+
+
+def list_row(record: Record) -> tuple[str, ...]:
+    """Return a record's cells, by LIST_COLUMNS."""
+    peer, request, audit = (_part(record, name) for name in ("peer", "request", "audit"))
+    would = record.get("event") == "would_deny"
+    rule = ", ".join(map(str, audit.get("authorizations") or ())) if would else record.get("authorization")
+    return (
+        str(record.get("time") or "-"),
+        _caller(peer.get("identity") or peer.get("ip")),
+        _callee(record),
+        f"{request.get('method')} {request.get('path')}" if request else "-",
+        str((audit if would else record).get("reason") or "-"),
+        _rule(rule),
+        str(record.get("id") or "-"),
+    )
+
+
+def gap_line(record: Record) -> str:
+    """Say what a record that is no denial means."""
+    who, at = record.get("writer") or "?", record.get("time") or "at a time unknown"
+    match record.get("event"):
+        case "lost":
+            return (
+                f"lost   {record.get('count')} denials of {who}, {record.get('reason') or 'unsaid why'}, {at}"
+            )
+        case "chain":
+            why = f" ({record['reason']})" if record.get("reason") else ""
+            return f"chain  {who} began another chain after {record.get('after') or 'one unknown'}{why}, {at}"
+        case _:
+            return f"       a record of {who} can't be read"
+
+
+def record_data(record: Record) -> dict[str, Any]:
+    """Return a record as it was delivered."""
+    return {name: value for name, value in record.items() if name != "place"}
+
+
+def _part(record: Record, name: str) -> Record:
+    found = record.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _caller(peer: object) -> str:
+    return short_identity(peer) or "-" if isinstance(peer, str) else "-"
+
+
+def _callee(record: Record) -> str:
+    """Return who was asked; outbound, the Service that the workload asked."""
+    if record.get("direction") == "outbound" and record.get("service"):
+        return f"{record['service']} (outbound of {record.get('workload') or '?'})"
+    return f"{record.get('workload') or '?'}:{record.get('port')}"
+
+
+def _rule(name: object) -> str:
+    return ", ".join(short_name(each) for each in name.split(", ")) if isinstance(name, str) and name else "-"
+
+
+def _instant(millis: int | None) -> str:
+    """Return a time as people read it: to the second, in UTC."""
+    return "-" if millis is None else _at(millis).strftime("%m-%d %H:%M:%S")
+
+
+def _rfc3339(millis: int | None) -> str | None:
+    return None if millis is None else _at(millis).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _at(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)
