@@ -24,6 +24,7 @@ mod wire;
 pub(crate) use forward::is_repeatable_alone;
 pub use pool::Pool;
 pub use session::{serve, serve_pooled};
+pub(crate) use trailers::passes as trailer_passes;
 
 #[cfg(test)]
 mod tests;
