@@ -37,15 +37,15 @@ impl Decider for Session {
 
     fn decide_fields(&self, fields: &[(&[u8], &[u8])]) -> Verdict {
         let version = self.version_carried(fields);
-        let grpc = || {
-            fields.iter().any(|(name, value)| *name == b"content-type" && is_grpc(value))
-        };
+        let grpc = || fields.iter().any(|(name, value)| *name == b"content-type" && is_grpc(value));
         self.decide_read(grpc, |profile| http2_carrying(fields, profile, version))
     }
 
     fn refused_below(&self, rule: GateRule, what: &str) {
         let decision = Decision::refusal(Reason::InvalidRequest(rule), Form::Closed);
-        let about = About { detail: Some(what), ..About::default() };
+        let version = Version::Http2;
+        let refusal = Refusal { rule, offset: 0, field: None, grpc: false, version };
+        let about = About { gate: Some(&refusal), detail: Some(what), ..About::default() };
         drop(self.settle(Subject::Request, decision, about));
     }
 

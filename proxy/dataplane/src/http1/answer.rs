@@ -17,12 +17,12 @@ use crate::exchange::Failure;
 
 /// How far an exchange has come; both directions see it.
 #[derive(Debug)]
-pub(super) struct Progress<'a> {
-    pub(super) request: &'a CanonicalRequest,
+pub(crate) struct Progress<'a> {
+    pub(crate) request: &'a CanonicalRequest,
     /// When the request had gone out whole.
-    pub(super) sent: Cell<Option<Instant>>,
+    pub(crate) sent: Cell<Option<Instant>>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
-    pub(super) expecting: Cell<u64>,
+    pub(crate) expecting: Cell<u64>,
 }
 
 /// How an exchange ended well.
@@ -36,7 +36,7 @@ pub(super) enum Ended {
 
 /// How the application's side of an exchange failed.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The connection ended before a byte of the answer.
     Unheard,
     /// The application is at fault.
@@ -145,7 +145,7 @@ where
 }
 
 /// Reads a head of an answer and gives its length. The application may take its time until the request is whole.
-async fn read_head<R: AsyncRead + Unpin>(
+pub(crate) async fn read_head<R: AsyncRead + Unpin>(
     progress: &Progress<'_>,
     upstream: &mut Reader<R>,
 ) -> Result<usize, Broken> {

@@ -238,7 +238,7 @@ pub(crate) fn is_repeatable_alone(bytes: &[u8]) -> bool {
 }
 
 /// Whether a request may be sent again on another connection when the first closed without a word (RFC 9110 §9.2.2).
-fn is_repeatable(request: &CanonicalRequest) -> bool {
+pub(crate) fn is_repeatable(request: &CanonicalRequest) -> bool {
     !request.has_body()
         && request.framing() != Framing::Chunked
         && matches!(request.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")

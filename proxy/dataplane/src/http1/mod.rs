@@ -5,23 +5,26 @@
 //! decoded and encoded anew in both directions at the same time (`body`, `chunked`, `trailers`) → the answer's head is
 //! validated and rewritten (`response`) → after a valid `101` both ends become a tunnel (`upgrade`).
 //!
+//! Where a request came over HTTP/2 and its application speaks HTTP/1.1, [`crate::http2`] uses the same pieces towards the
+//! application: `pool`, `wire`, `body`, `response`.
+//!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
-mod answer;
-mod body;
-mod chunked;
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod chunked;
 mod forward;
 mod head;
 pub mod limits;
-mod pool;
-mod response;
+pub(crate) mod pool;
+pub(crate) mod response;
 mod session;
 mod trailers;
 mod transfer;
 mod upgrade;
-mod wire;
+pub(crate) mod wire;
 
-pub(crate) use forward::is_repeatable_alone;
+pub(crate) use forward::{is_repeatable, is_repeatable_alone};
 pub use pool::Pool;
 pub use session::{serve, serve_pooled};
 pub(crate) use trailers::passes as trailer_passes;

@@ -12,11 +12,11 @@ use crate::exchange::Upstream;
 
 /// A connection to an application.
 #[derive(Debug)]
-pub(super) struct Connection<Io> {
-    pub(super) reader: Reader<ReadHalf<Io>>,
-    pub(super) writer: Writer<WriteHalf<Io>>,
+pub(crate) struct Connection<Io> {
+    pub(crate) reader: Reader<ReadHalf<Io>>,
+    pub(crate) writer: Writer<WriteHalf<Io>>,
     /// It has carried a request before, so the application may just be closing it.
-    pub(super) reused: bool,
+    pub(crate) reused: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
@@ -24,7 +24,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ///
     /// # Errors
     /// Whatever dialling fails with.
-    pub(super) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
+    pub(crate) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
         let (reader, writer) = wire::split(upstream.connect().await?);
         Ok(Self { reader, writer, reused: false })
     }
@@ -60,7 +60,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
     }
 
     /// The connection used last that is still good. `desync` is told of each that has sent bytes nobody asked for (G20).
-    pub(super) fn take(&self, desync: impl Fn()) -> Option<Connection<Io>> {
+    pub(crate) fn take(&self, desync: impl Fn()) -> Option<Connection<Io>> {
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
             match connection.reader.liveness() {
@@ -72,7 +72,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Pool<Io> {
     }
 
     /// Keeps a connection whose last exchange is complete.
-    pub(super) fn put(&self, mut connection: Connection<Io>) {
+    pub(crate) fn put(&self, mut connection: Connection<Io>) {
         self.sweep();
         connection.reused = true;
         connection.reader.rest();

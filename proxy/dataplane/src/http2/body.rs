@@ -44,7 +44,8 @@ pub(super) async fn transfer(
         Some(all) => fields::trailers(all, grpc).map_err(Fault::Malformed)?,
         None => http::HeaderMap::new(),
     };
-    let sent = if end.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(end) };
+    let sent =
+        if end.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(end) };
     sent.map_err(|_| Fault::Receiver)
 }
 
@@ -73,8 +74,7 @@ async fn pass(
         let room = room(to, piece.len()).await?;
         let part = piece.split_to(room.min(piece.len()));
         let count = part.len();
-        to.send_data(part, last && piece.is_empty())
-            .map_err(|_| Fault::Receiver)?;
+        to.send_data(part, last && piece.is_empty()).map_err(|_| Fault::Receiver)?;
         from.flow_control().release_capacity(count).map_err(Fault::Sender)?;
     }
     Ok(())

@@ -82,7 +82,8 @@ impl Channel {
         if let Some(place) = self.free().await {
             return Ok(place);
         }
-        let fullest = self.open.borrow().iter().min_by_key(|live| live.state.carried.get()).cloned();
+        let fullest =
+            self.open.borrow().iter().min_by_key(|live| live.state.carried.get()).cloned();
         if let Some(live) = fullest.filter(|_| self.open.borrow().len() >= limits::CHANNELS) {
             return Ok(Place::of(&live));
         }

@@ -49,8 +49,7 @@ async fn attempt<U: Upstream>(
 where
     U::Io: 'static,
 {
-    let head =
-        fields::to_application(request).ok_or(Broken::Malformed(GateRule::G3, "target"))?;
+    let head = fields::to_application(request).ok_or(Broken::Malformed(GateRule::G3, "target"))?;
     let mut place = place(onward, reply).await?;
     let whole = body.is_end_stream();
     let Ok((response, send)) = place.sender.send_request(head, whole) else {
@@ -168,11 +167,7 @@ impl Exchange<'_> {
         Err(BAD)
     }
 
-    async fn step(
-        &self,
-        response: &mut ResponseFuture,
-        reply: &mut Reply,
-    ) -> Result<Step, Broken> {
+    async fn step(&self, response: &mut ResponseFuture, reply: &mut Reply) -> Result<Step, Broken> {
         let head = poll_fn(|context| {
             if reply.poll_gone(context).is_ready() {
                 return Poll::Ready(Err(Broken::Client));

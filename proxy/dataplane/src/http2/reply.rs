@@ -71,8 +71,7 @@ impl Reply {
         let mut head = Response::new(());
         if answer.grpc {
             *head.headers_mut() = end_of_grpc(answer);
-            head.headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             // Where that fails the client is gone, here and below.
             let _ = self.respond.send_response(head, true);
             return;

@@ -102,4 +102,3 @@ where
 
 /// The client's side of an exchange.
 pub(super) type Client<'a> = (&'a mut RecvStream, &'a mut Reply);
-

@@ -21,7 +21,8 @@ fn a_unary_call_goes_through_with_its_trailers() {
 fn a_stream_flows_in_both_directions_at_once() {
     with_application(echo, async |rig, _| {
         let mut sender = client(&rig).await.ready().await.unwrap();
-        let (response, mut stream) = sender.send_request(call("/books.Authors/Watch"), false).unwrap();
+        let (response, mut stream) =
+            sender.send_request(call("/books.Authors/Watch"), false).unwrap();
         let mut body = response.await.unwrap().into_body();
         for message in [&b"one"[..], b"two", b"three"] {
             send(&mut stream, message, false).await;
@@ -38,7 +39,8 @@ fn gr_02_a_refused_stream_is_answered_and_the_others_go_on() {
     with_application(echo, async |rig, heads| {
         let sender = client(&rig).await;
         let mut open = sender.clone().ready().await.unwrap();
-        let (response, mut stream) = open.send_request(call("/books.Authors/Watch"), false).unwrap();
+        let (response, mut stream) =
+            open.send_request(call("/books.Authors/Watch"), false).unwrap();
         let got = ask(&sender, call("/denied/Get"), b"x").await;
         assert_eq!((got.status, got.grpc_status()), (200, "7"));
         assert_eq!(got.headers["grpc-message"], "denied");
@@ -65,7 +67,8 @@ fn a_body_larger_than_all_windows_passes_whole() {
         let sender = client(&rig).await;
         let body: Vec<u8> = (0..3_000_000_u32).map(|at| at.to_le_bytes()[0]).collect();
         let mut sender = sender.ready().await.unwrap();
-        let (response, mut stream) = sender.send_request(call("/books.Authors/Put"), false).unwrap();
+        let (response, mut stream) =
+            sender.send_request(call("/books.Authors/Put"), false).unwrap();
         let (got, ()) = tokio::join!(whole(response), send(&mut stream, &body, true));
         assert!(got.unwrap().body == body);
     });

@@ -2,6 +2,9 @@
 //! bytes made by hand.
 
 mod calls;
+mod downgrades;
+mod grants;
+mod hostile;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
