@@ -12,6 +12,7 @@ from typing import Any
 import h11
 import httpx
 import pytest
+from h2.errors import ErrorCodes
 
 from . import http2
 from .mesh import WAIT_SECONDS, Mesh, exchange, http
@@ -269,3 +270,11 @@ async def test_http2_to_an_application_that_speaks_none_is_a_bad_gateway(mesh: M
     answer = await http2.ask(way(mesh, by), http2.head("GET", "/h2"))
     assert (answer.status, json.loads(answer.body)["reason"]) == (502, "unavailable")
     assert all(each.startswith("no HTTP: ") for each in await _seen(mesh))
+
+
+async def test_http2_where_only_http1_is_served_is_reset_and_recorded(mesh: Mesh) -> None:
+    at = Way(*mesh.address("authors-0", 7001))
+    answer = await http2.ask(at, http2.head("GET", "/authors"))
+    assert (answer.status, answer.reset) == (0, ErrorCodes.HTTP_1_1_REQUIRED)
+    record = await mesh.denial_that(pod="authors-0", reason="protocol_refused")
+    assert (record["verdict"], record["status"], record["request"]["version"]) == ("deny", None, "2")

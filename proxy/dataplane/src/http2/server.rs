@@ -3,7 +3,7 @@
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
 use engine::gate::GateRule;
@@ -217,7 +217,8 @@ where
             }
             _ if heard + limits::KEEP_ALIVE <= now => {
                 self.pulse.asked = Some(now);
-                // Fails only while an earlier one is on its way.
+                // The answer to an earlier one makes room for this one; that it came is known from below.
+                let _ = self.pulse.pings.poll_pong(&mut Task::from_waker(Waker::noop()));
                 let _ = self.pulse.pings.send_ping(Ping::opaque());
                 Ok(now + limits::KEEP_ALIVE_ANSWER)
             }

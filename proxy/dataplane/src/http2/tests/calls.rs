@@ -1,5 +1,10 @@
 //! What is allowed, what is refused, and that neither is the other's business.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
 use super::{ask, call, client, echo, get, send, whole, with_application};
 
 #[test]
@@ -71,5 +76,32 @@ fn a_body_larger_than_all_windows_passes_whole() {
             sender.send_request(call("/books.Authors/Put"), false).unwrap();
         let (got, ()) = tokio::join!(whole(response), send(&mut stream, &body, true));
         assert!(got.unwrap().body == body);
+    });
+}
+
+#[test]
+fn h2_08_a_client_that_takes_nothing_holds_windows_and_no_more() {
+    // Each of the two connections has windows and buffers of its own, and the kernel its sockets.
+    const MOST: usize = 6 * 64 * 1024;
+    let (sent, whole) = (Rc::new(Cell::new(0)), Bytes::from(vec![0; 1024]));
+    let counted = Rc::clone(&sent);
+    let pours = async move |_: http::Request<h2::RecvStream>,
+                            mut respond: h2::server::SendResponse<Bytes>| {
+        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+        loop {
+            send(&mut stream, &whole, false).await;
+            counted.set(counted.get() + whole.len());
+        }
+    };
+    with_application(pours, async move |rig, _| {
+        let mut sender = client(&rig).await.ready().await.unwrap();
+        let (response, _) = sender.send_request(get("/a"), true).unwrap();
+        let _body = response.await.unwrap().into_body();
+        let mut before = 0;
+        while before == 0 || before != sent.get() {
+            before = sent.get();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert!(before < MOST, "{before}");
     });
 }

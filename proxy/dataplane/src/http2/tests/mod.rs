@@ -5,6 +5,7 @@ mod calls;
 mod downgrades;
 mod grants;
 mod hostile;
+mod pulse;
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
