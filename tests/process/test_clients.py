@@ -265,11 +265,11 @@ async def test_nothing_after_a_denied_request_is_read(mesh: Mesh, by: str) -> No
 
 @pytest.mark.parametrize("by", ["plaintext", "mutual TLS"])
 async def test_http2_to_an_application_that_speaks_none_is_a_bad_gateway(mesh: Mesh, by: str) -> None:
-    """Prior knowledge, as h2 speaks it, is passed on as such; the witness takes it for no HTTP at all."""
+    """Prior knowledge, as h2 speaks it, is passed on as such; the witness doesn't know what it is."""
     await _seen(mesh)
     answer = await http2.ask(way(mesh, by), http2.head("GET", "/h2"))
     assert (answer.status, json.loads(answer.body)["reason"]) == (502, "unavailable")
-    assert all(each.startswith("no HTTP: ") for each in await _seen(mesh))
+    assert not any("/h2" in each for each in await _seen(mesh))
 
 
 async def test_http2_where_only_http1_is_served_is_reset_and_recorded(mesh: Mesh) -> None:

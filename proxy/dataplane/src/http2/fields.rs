@@ -134,7 +134,9 @@ pub(super) fn trailers(mut all: HeaderMap, grpc: bool) -> Result<HeaderMap, Gate
         all.remove(name);
     }
     if grpc {
-        GRPC_END.into_iter().for_each(|name| keep_one(&mut all, name));
+        for name in GRPC_END {
+            keep_one(&mut all, name);
+        }
     }
     Ok(all)
 }

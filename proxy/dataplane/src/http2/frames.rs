@@ -62,13 +62,13 @@ impl Frame {
         self.kind == kind::DATA && self.flags & END_STREAM == 0 && self.length <= padding
     }
 
-    /// The code of a whole RST_STREAM.
+    /// The code of a whole `RST_STREAM`.
     pub(super) fn code(&self) -> u32 {
         let [c0, c1, c2, c3, ..] = self.opening;
         u32::from_be_bytes([c0, c1, c2, c3])
     }
 
-    /// The code of a whole GOAWAY; the last stream stands before it.
+    /// The code of a whole `GOAWAY`; the last stream stands before it.
     pub(super) fn goaway_code(&self) -> u32 {
         let [.., c0, c1, c2, c3] = self.opening;
         u32::from_be_bytes([c0, c1, c2, c3])

@@ -15,8 +15,7 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const SEND_BUFFER_BYTES: usize = STREAM_WINDOW_BYTES as usize;
 /// A decoded field list beyond this isn't kept, and answered 431 by the library; up to it, the gate says what is too much.
 /// HTTP/2 counts 32 bytes more for each field than the gate does.
-pub const FIELD_LIST_BYTES: u32 =
-    (engine::gate::limits::LENIENT_HEAD_BYTES + 32 * engine::gate::limits::FIELDS) as u32;
+pub const FIELD_LIST_BYTES: u32 = 64 * 1024 + 32 * 100;
 /// Streams that were reset and aren't forgotten yet, and those reset before we took them up.
 pub const RESETS_PENDING: usize = 20;
 /// Streams of one connection that the library has to reset for an error of the client.
@@ -27,10 +26,10 @@ pub const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 pub const FRAMES: u32 = 100;
 /// Resets in that time: the client's, and those that it makes us send.
 pub const RESETS: u32 = 200;
-/// What each DATA frame that we send adds to the WINDOW_UPDATE frames and PINGs we take: whoever receives much says so
+/// What each DATA frame that we send adds to the `WINDOW_UPDATE` and `PING` frames we take: whoever receives much says so
 /// often (ours; Envoy's is 10).
 pub const PER_DATA_SENT: u32 = 10;
-/// What each stream that a client opens adds to the WINDOW_UPDATE, PRIORITY and CONTINUATION frames we take (ours).
+/// What each stream that a client opens adds to the `WINDOW_UPDATE`, `PRIORITY` and `CONTINUATION` frames we take (ours).
 pub const PER_STREAM: u32 = 4;
 /// How long it may take until the preface and the first SETTINGS are there.
 pub const PREFACE: Duration = Duration::from_secs(10);
@@ -57,3 +56,8 @@ pub const CHANNELS: usize = 16;
 pub const REFUSALS_HELD: usize = 64;
 /// Streams of a client that are remembered as taken up (ours).
 pub const STREAMS_REMEMBERED: usize = 1024;
+
+const _: () = {
+    use engine::gate::limits::{FIELDS, LENIENT_HEAD_BYTES};
+    assert!(FIELD_LIST_BYTES as usize == LENIENT_HEAD_BYTES + 32 * FIELDS);
+};

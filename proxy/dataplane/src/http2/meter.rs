@@ -38,10 +38,17 @@ struct State {
     over: Option<Kind>,
     /// Since when a preface, the first SETTINGS, or a field list isn't whole.
     unfinished: Option<(Instant, Unfinished)>,
-    heard: Instant,
+    heard: Heard,
     /// Streams that we took up and whose answers have not ended.
     taken: BTreeSet<u32>,
     refused: Vec<Below>,
+}
+
+/// What has come from the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    pub(super) last: Instant,
+    pub(super) times: u64,
 }
 
 /// What isn't whole.
@@ -61,7 +68,7 @@ impl Meter {
             budget: Budget::new(now),
             over: None,
             unfinished: Some((now, Unfinished::Start)),
-            heard: now,
+            heard: Heard { last: now, times: 0 },
             taken: BTreeSet::new(),
             refused: Vec::new(),
         })))
@@ -72,8 +79,8 @@ impl Meter {
         self.0.borrow().over
     }
 
-    /// When the last byte came.
-    pub(super) fn heard(&self) -> Instant {
+    /// When the last byte came, and how often any did.
+    pub(super) fn heard(&self) -> Heard {
         self.0.borrow().heard
     }
 
@@ -102,8 +109,8 @@ impl Meter {
     fn received(&self, bytes: &[u8]) -> bool {
         let mut state = self.0.borrow_mut();
         let State { incoming, budget, over, unfinished, heard, .. } = &mut *state;
-        *heard = Instant::now();
-        budget.pass_time(*heard);
+        *heard = Heard { last: Instant::now(), times: heard.times + 1 };
+        budget.pass_time(heard.last);
         incoming.feed(bytes, |stage, frame| {
             match stage {
                 Stage::Begun if frame.kind == kind::HEADERS => budget.stream_opened(),
@@ -117,7 +124,7 @@ impl Meter {
                     }
                 }
             }
-            follow(unfinished, stage, frame, *heard);
+            follow(unfinished, stage, frame, heard.last);
         });
         state.over.is_none()
     }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::meter::{Meter, Metered};
+use super::meter::{Heard, Meter, Metered};
 use super::reply::Reply;
 use super::stream::Context;
 use super::{fields, limits};
@@ -87,7 +87,7 @@ struct Serving<S, D, U: Upstream> {
 struct Pulse {
     pings: PingPong,
     /// When it was asked last, if it hasn't said anything since.
-    asked: Option<Instant>,
+    asked: Option<(Instant, Heard)>,
     /// Since when there have been no streams.
     idle_since: Instant,
     /// When the end was announced.
@@ -148,11 +148,8 @@ where
         let mut reply = Reply::new(respond, parts.method == Method::HEAD);
         match verdict {
             Verdict::Answer(answer) => reply.refuse(&answer),
-            Verdict::Close => {
-                // Semantics D5: without a word. This is the code that says it isn't about this stream alone.
-                reply.reset(Reason::HTTP_1_1_REQUIRED);
-                self.leave();
-            }
+            // Semantics D5: without a word.
+            Verdict::Close => reply.reset(Reason::HTTP_1_1_REQUIRED),
             Verdict::Forward(granted) => {
                 let (decider, onward) = (Rc::clone(&self.decider), Rc::clone(&self.onward));
                 let context = Context { decider, onward };
@@ -211,12 +208,12 @@ where
     fn pulse(&mut self, now: Instant) -> Result<Instant, Ended> {
         let heard = self.meter.heard();
         match self.pulse.asked {
-            Some(asked) if heard <= asked => {
+            Some((asked, before)) if heard == before => {
                 let due = asked + limits::KEEP_ALIVE_ANSWER;
                 if due <= now { Err(Ended::Gone) } else { Ok(due) }
             }
-            _ if heard + limits::KEEP_ALIVE <= now => {
-                self.pulse.asked = Some(now);
+            _ if heard.last + limits::KEEP_ALIVE <= now => {
+                self.pulse.asked = Some((now, heard));
                 // The answer to an earlier one makes room for this one; that it came is known from below.
                 let _ = self.pulse.pings.poll_pong(&mut Task::from_waker(Waker::noop()));
                 let _ = self.pulse.pings.send_ping(Ping::opaque());
@@ -224,7 +221,7 @@ where
             }
             _ => {
                 self.pulse.asked = None;
-                Ok(heard + limits::KEEP_ALIVE)
+                Ok(heard.last + limits::KEEP_ALIVE)
             }
         }
     }

@@ -60,7 +60,7 @@ where
         tokio::select! {
             biased;
             ended = exchange => if let Err(broken) = ended {
-                self.give_up(broken, &request, &mut reply);
+                self.give_up(&broken, &request, &mut reply);
             },
             answer = self.decider.revoked(&request) => reply.refuse(&answer),
             () = overdue => reply.refuse(&self.failed(Failure::Deadline, &request)),
@@ -68,8 +68,8 @@ where
         drop((request, in_flight));
     }
 
-    fn give_up(&self, broken: Broken, request: &CanonicalRequest, reply: &mut Reply) {
-        match broken {
+    fn give_up(&self, broken: &Broken, request: &CanonicalRequest, reply: &mut Reply) {
+        match *broken {
             Broken::Client => reply.reset(Reason::CANCEL),
             Broken::Reset(reason) if reply.has_begun() => reply.reset(reason),
             Broken::Malformed(rule, field) => {

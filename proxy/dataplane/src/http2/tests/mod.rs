@@ -8,6 +8,7 @@ mod hostile;
 mod pulse;
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
 
@@ -50,7 +51,7 @@ pub(super) fn application(
 fn head_of(request: &Request<RecvStream>) -> String {
     let mut text = format!("{} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        text.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
+        writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
     }
     text
 }
