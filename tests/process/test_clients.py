@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import h2.connection
 import h11
 import httpx
 import pytest
+from h2.errors import ErrorCodes
 
+from . import http2
 from .mesh import WAIT_SECONDS, Mesh, exchange, http
 from .witness import MANIFEST, PORT, WAYS, Way, statuses, way
 
@@ -262,34 +263,18 @@ async def test_nothing_after_a_denied_request_is_read(mesh: Mesh, by: str) -> No
     assert await _seen(mesh) == ["GET /allowed"]
 
 
-def _denials(mesh: Mesh) -> dict[str, dict[str, Any]]:
-    return {record["id"]: record for record in mesh.up.kubelet.records.last(2000)}
-
-
-async def _new_denial(mesh: Mesh, before: Mapping[str, object]) -> dict[str, Any]:
-    """The one denial since; for those whose id no client sees."""
-    kubelet = mesh.up.kubelet
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not (new := [each for key, each in _denials(mesh).items() if key not in before]):
-            kubelet.recorded.clear()
-            await kubelet.recorded.wait()
-    (found,) = new
-    return found
-
-
 @pytest.mark.parametrize("by", ["plaintext", "mutual TLS"])
-async def test_the_preface_of_http2_is_closed_and_recorded(mesh: Mesh, by: str) -> None:
-    """Prior knowledge, as h2 speaks it: not served yet where requests are read, and not let through."""
+async def test_http2_to_an_application_that_speaks_none_is_a_bad_gateway(mesh: Mesh, by: str) -> None:
+    """Prior knowledge, as h2 speaks it, is passed on as such; the witness doesn't know what it is."""
     await _seen(mesh)
-    client = h2.connection.H2Connection()
-    client.initiate_connection()
-    client.send_headers(
-        1, [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", "/h2")], end_stream=True
-    )
-    at, before = way(mesh, by), _denials(mesh)
-    assert await exchange(at.host, at.port, client.data_to_send(), at.context) == b""
-    record = await _new_denial(mesh, before)
-    assert (record["pod"], record["verdict"], record["reason"]) == ("witness-0", "deny", "protocol_refused")
-    assert (record["status"], record["request"]) == (None, None)
-    assert (record["peer"]["identity"] is None) == (by == "plaintext")
-    assert await _seen(mesh) == []
+    answer = await http2.ask(way(mesh, by), http2.head("GET", "/h2"))
+    assert (answer.status, json.loads(answer.body)["reason"]) == (502, "unavailable")
+    assert not any("/h2" in each for each in await _seen(mesh))
+
+
+async def test_http2_where_only_http1_is_served_is_reset_and_recorded(mesh: Mesh) -> None:
+    at = Way(*mesh.address("authors-0", 7001))
+    answer = await http2.ask(at, http2.head("GET", "/authors"))
+    assert (answer.status, answer.reset) == (0, ErrorCodes.HTTP_1_1_REQUIRED)
+    record = await mesh.denial_that(pod="authors-0", reason="protocol_refused")
+    assert (record["verdict"], record["status"], record["request"]["version"]) == ("deny", None, "2")

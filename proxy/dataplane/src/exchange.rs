@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::gate::Refusal;
+use engine::gate::{GateRule, Refusal};
 use engine::request::CanonicalRequest;
 use engine::{ClientView, Permit};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +20,15 @@ use crate::metrics::Metrics;
 pub trait Decider {
     /// Puts a whole head (first byte of the request line to the end of the blank line) through gate and engine.
     fn decide(&self, head: &[u8]) -> Verdict;
+    /// Puts the field list of an HTTP/2 request, pseudo-header fields first, through gate and engine.
+    fn decide_fields(&self, fields: &[(&[u8], &[u8])]) -> Verdict;
+    /// What was refused before the gate could see it, with the rule that comes closest: counted and written down.
+    fn refused_below(&self, rule: GateRule, what: &str);
+    /// Ends when an allowed request, which is in flight, would be refused now: written down as cut, and answered so.
+    /// For connections that carry several requests; those that carry one are cut as a whole.
+    fn revoked(&self, _request: &CanonicalRequest) -> impl Future<Output = Answer> {
+        std::future::pending()
+    }
     /// A head that breaks a limit before it is whole; `so_far` is what was read of it.
     fn refuse_head(&self, so_far: &[u8], refusal: Refusal) -> Answer;
     /// What turned out wrong behind an allowed head: body, chunk lines, trailers. It is recorded as a denial.
@@ -100,6 +109,8 @@ pub enum Failure {
     Silent,
     /// Its answer breaks the rules (G20): 502. Its connection is never used again.
     BadAnswer,
+    /// The time that the client gave it is over (`grpc-timeout`): 504, gRPC 4. Not its fault.
+    Deadline,
     /// Bytes after a complete answer on an idle connection: no answer to a client, the connection is dropped.
     Desync,
 }

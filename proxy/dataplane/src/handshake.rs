@@ -32,6 +32,7 @@ pub async fn accept(
     let config = match hello {
         Hello::Mesh => &own.server.mesh,
         Hello::OwnHttp1 => &own.server.http1,
+        Hello::OwnHttp2 => &own.server.http2,
         Hello::OwnUnnamed | Hello::Foreign | Hello::Incomplete => &own.server.unnamed,
     };
     let work = async {

@@ -2,7 +2,7 @@
 
 use rustls::server::Acceptor;
 
-use crate::tls::{ALPN_HTTP1, ALPN_HTTP2, ALPN_PLAIN_HTTP1, ALPN_TCP};
+use crate::tls::{ALPN_GRPC, ALPN_HTTP1, ALPN_HTTP2, ALPN_PLAIN_HTTP1, ALPN_TCP};
 
 const HANDSHAKE_RECORD: u8 = 0x16;
 
@@ -15,6 +15,8 @@ pub enum Hello {
     Mesh,
     /// Our own server name, from an ordinary client that offers `http/1.1`.
     OwnHttp1,
+    /// Our own server name, from an ordinary client that offers `h2` and not `http/1.1`: one of gRPC.
+    OwnHttp2,
     /// Our own server name, from an ordinary client that offers nothing we speak.
     OwnUnnamed,
     /// For somebody else: the application, if policy lets it.
@@ -49,10 +51,11 @@ pub fn read(bytes: &[u8], own_server_name: &str) -> Hello {
                 let own = hello
                     .server_name()
                     .is_some_and(|name| name.eq_ignore_ascii_case(own_server_name));
-                return match (own, offers(ALPN_PLAIN_HTTP1)) {
-                    (false, _) => Hello::Foreign,
-                    (true, true) => Hello::OwnHttp1,
-                    (true, false) => Hello::OwnUnnamed,
+                return match own {
+                    false => Hello::Foreign,
+                    true if offers(ALPN_PLAIN_HTTP1) => Hello::OwnHttp1,
+                    true if offers(ALPN_GRPC) => Hello::OwnHttp2,
+                    true => Hello::OwnUnnamed,
                 };
             }
             // What can't be read is nothing we would terminate: it is foreign, and has no identity.
@@ -92,6 +95,7 @@ mod tests {
     fn our_own_tls_is_known_by_alpn_or_by_name() {
         assert_eq!(read(&hello("db.example", &[ALPN_TCP]), OWN), Hello::Mesh);
         assert_eq!(read(&hello(OWN, &[]), OWN), Hello::OwnUnnamed);
+        assert_eq!(read(&hello(OWN, &[b"h2"]), OWN), Hello::OwnHttp2);
         assert_eq!(
             read(&hello("Authors.Books.SA.cluster.local", &[b"h2", b"http/1.1"]), OWN),
             Hello::OwnHttp1

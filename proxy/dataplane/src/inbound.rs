@@ -17,10 +17,12 @@ use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Why};
 use crate::handshake;
 use crate::hello::Hello;
-use crate::http1::{self, Pool};
+use crate::http1;
+use crate::http2;
 use crate::limits;
 use crate::memory::Pressure;
 use crate::metrics::Subject;
+use crate::onward::Onward;
 use crate::places::Place;
 use crate::prefixed::Prefixed;
 use crate::revisit::Carrying;
@@ -38,8 +40,8 @@ pub struct InboundPort {
     pub worker: Rc<Worker>,
     /// Where it listens, and what is behind it.
     pub port: Inbound,
-    /// Idle connections to the application.
-    pub pool: Pool<TcpStream>,
+    /// The application behind it.
+    pub onward: Rc<Onward<Application>>,
 }
 
 /// Where allowed requests and connections of a port go.
@@ -57,6 +59,12 @@ impl Upstream for Application {
 }
 
 impl InboundPort {
+    /// A port of `worker`, without a connection to its application yet.
+    pub fn new(worker: &Rc<Worker>, port: Inbound) -> Self {
+        let onward = Rc::new(Onward::new(Application(port.application)));
+        Self { worker: Rc::clone(worker), port, onward }
+    }
+
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, source: SocketAddr) {
         let shared = &self.worker.shared;
@@ -72,8 +80,8 @@ impl InboundPort {
         shared.metrics.inbound_open.add(-1);
     }
 
-    fn session(&self, source: SocketAddr, peer: Option<ProvenPeer>) -> Session {
-        Session::new(&self.worker, self.port.listen.port(), source.ip(), peer)
+    fn session(&self, source: SocketAddr, peer: Option<ProvenPeer>) -> Rc<Session> {
+        Rc::new(Session::new(&self.worker, self.port.listen.port(), source.ip(), peer))
     }
 
     async fn open(&self, mut stream: TcpStream, source: SocketAddr, mut place: Place) {
@@ -139,7 +147,7 @@ impl InboundPort {
     }
 
     /// Carries a connection of which the first bytes are known.
-    async fn carry<S>(&self, session: &Session, first: First, seen: Seen, mut stream: S)
+    async fn carry<S>(&self, session: &Rc<Session>, first: First, seen: Seen, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -150,9 +158,8 @@ impl InboundPort {
             First::Http1 => {
                 return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
             }
-            First::Http2 if !session.takes_http_as_bytes() => {
-                refuse_http2(session);
-                return close(&mut stream).await;
+            First::Http2 if !session.is_opaque() => {
+                return self.carry_http2(session, Prefixed::new(seen.bytes, stream)).await;
             }
             First::Left => return self.left(session).await,
             First::Stalled | First::Ours(_) => return,
@@ -170,7 +177,7 @@ impl InboundPort {
     /// would have (semantics T6); nothing is said about anybody else.
     async fn left(&self, session: &Session) {
         if session.decide(&Arrival::Silence).permit().is_some() {
-            drop(Application(self.port.application).connect().await);
+            drop(self.onward.upstream.connect().await);
         }
     }
 
@@ -178,9 +185,19 @@ impl InboundPort {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let application = Application(self.port.application);
+        let Onward { upstream, pool, .. } = &*self.onward;
         tokio::select! {
-            () = http1::serve_pooled(stream, session, &application, &self.pool) => {}
+            () = http1::serve_pooled(stream, session, upstream, pool) => {}
+            _ = session.until_denied(Carrying::Http) => {}
+        }
+    }
+
+    async fn carry_http2<S>(&self, session: &Rc<Session>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        tokio::select! {
+            () = http2::serve(stream, Rc::clone(session), Rc::clone(&self.onward)) => {}
             _ = session.until_denied(Carrying::Http) => {}
         }
     }
@@ -211,7 +228,7 @@ impl InboundPort {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let Ok(application) = Application(self.port.application).connect().await else {
+        let Ok(application) = self.onward.upstream.connect().await else {
             self.worker.shared.metrics.failed(crate::exchange::Failure::Unreachable);
             return;
         };
@@ -240,15 +257,6 @@ fn overloaded(session: &Session, what: &str) {
 async fn close<S: AsyncWrite + Unpin>(stream: &mut S) {
     // Whoever doesn't take it in time is cut.
     let _ = timeout(limits::GOODBYE, stream.shutdown()).await;
-}
-
-/// FAIL-CLOSED: HTTP/2 where policy reads requests, and we can't yet.
-fn refuse_http2(session: &Session) {
-    let reason =
-        if session.judged().is_some() { Reason::ProtocolRefused } else { Reason::NoPolicyLoaded };
-    let decision = Decision::refusal(reason, Form::Closed);
-    let about = About { detail: Some("HTTP/2 is not served yet"), ..About::default() };
-    drop(session.settle(Subject::Connection, decision, about));
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The data plane of policyd: the library behind `policyd-proxy`.
 //!
 //! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`handshake`]) →
-//! [`session`] (who is it, what does the table say) → [`http1`] with [`requests`] deciding, or [`forward`] with a permit;
-//! [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`callees`]
+//! [`session`] (who is it, what does the table say) → [`http1`] or [`http2`] with [`requests`] deciding, or [`forward`] with
+//! a permit; [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`callees`]
 //! ([`balance`], [`circuit`]) → [`endpoint`].
 //!
 //! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
@@ -33,6 +33,7 @@ mod generated;
 pub mod handshake;
 pub mod hello;
 pub mod http1;
+pub mod http2;
 pub mod inbound;
 pub mod issuance;
 pub mod keyring;
@@ -41,6 +42,7 @@ pub mod line;
 pub mod listen;
 pub mod memory;
 pub mod metrics;
+pub mod onward;
 pub mod outbound;
 pub mod places;
 pub mod policy;

@@ -85,10 +85,11 @@ const REASONS: [&str; 16] = [
     "engine_error",
 ];
 
-const FAILURES: [(Failure, &str); 4] = [
+const FAILURES: [(Failure, &str); 5] = [
     (Failure::Unreachable, "unreachable"),
     (Failure::Silent, "silent"),
     (Failure::BadAnswer, "bad_answer"),
+    (Failure::Deadline, "deadline"),
     (Failure::Desync, "desync"),
 ];
 

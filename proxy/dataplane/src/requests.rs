@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use engine::gate::{GateProfile, Refusal, http1};
-use engine::request::CanonicalRequest;
+use engine::gate::{GateProfile, GateRule, Refusal, http1, http2, http2_carrying};
+use engine::request::{CanonicalRequest, Version, is_grpc};
 use engine::rows::Probe;
 use engine::{Arrival, Decision, Form, Reason};
 
@@ -19,27 +19,45 @@ const PROBE_STEP: u8 = 3;
 const BEFORE_EXPIRY_MILLIS: i64 = 10_000;
 /// What the kubelet sends with a probe besides the declared headers (semantics T6).
 const PROBE_HEADERS: [&str; 2] = ["user-agent", "accept"];
+/// The same with a gRPC probe; nothing can be declared for one.
+const GRPC_PROBE_HEADERS: [&str; 3] = ["user-agent", "content-type", "grpc-timeout"];
+/// Between two proxies, the version that a request had before HTTP/2 carried it. Never forwarded: the gate removes it.
+const VERSION_CARRIED: &[u8] = b"x-policyd-version";
+const GRPC_DEADLINE_EXCEEDED: u8 = 4;
+const GRPC_UNAVAILABLE: u8 = 14;
 
 impl Decider for Session {
     fn decide(&self, head: &[u8]) -> Verdict {
-        let worker = self.worker();
-        let overloaded = |what| {
-            let about = About { detail: Some(what), ..About::default() };
-            self.refuse(Decision::refusal(Reason::Overloaded, Form::Http), about)
-        };
-        if worker.shared.memory.pressure() == Pressure::Refuse {
-            return overloaded("memory");
+        let verdict = self.decide_read(|| false, |profile| http1(head, profile));
+        if let Verdict::Forward(granted) = &verdict {
+            *self.in_flight.borrow_mut() = Rc::downgrade(&granted.request);
         }
-        let Some(in_flight) =
-            InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics)
-        else {
-            return overloaded("requests");
-        };
-        match self.read(head) {
-            Ok(read) => self.settle_request(read, in_flight),
-            Err((refusal, decision)) => {
-                self.refuse(decision, About { gate: Some(&refusal), ..About::default() })
-            }
+        verdict
+    }
+
+    fn decide_fields(&self, fields: &[(&[u8], &[u8])]) -> Verdict {
+        let version = self.version_carried(fields);
+        let grpc = || fields.iter().any(|(name, value)| *name == b"content-type" && is_grpc(value));
+        self.decide_read(grpc, |profile| http2_carrying(fields, profile, version))
+    }
+
+    fn refused_below(&self, rule: GateRule, what: &str) {
+        let decision = Decision::refusal(Reason::InvalidRequest(rule), Form::Closed);
+        let version = Version::Http2;
+        let refusal = Refusal { rule, offset: 0, field: None, grpc: false, version };
+        let about = About { gate: Some(&refusal), detail: Some(what), ..About::default() };
+        drop(self.settle(Subject::Request, decision, about));
+    }
+
+    async fn revoked(&self, request: &CanonicalRequest) -> Answer {
+        let denial = self.until_request_denied(request).await;
+        match verdict(&denial) {
+            Verdict::Answer(answer) => answer,
+            Verdict::Close | Verdict::Forward(_) => Answer {
+                id: denial.id,
+                view: denial.decision.reason().client_view(),
+                grpc: request.is_grpc_content_type(),
+            },
         }
     }
 
@@ -81,12 +99,55 @@ impl Decider for Session {
 
 /// What the client sees of an application that failed: an id and a status, and that it is nothing of policy.
 pub fn failure_answer(failure: Failure) -> Answer {
-    let status = if failure == Failure::Silent { 504 } else { 502 };
-    let view = engine::ClientView { status, grpc_status: 14, category: "unavailable" };
+    let (status, grpc_status) = match failure {
+        Failure::Deadline => (504, GRPC_DEADLINE_EXCEEDED),
+        Failure::Silent => (504, GRPC_UNAVAILABLE),
+        Failure::Unreachable | Failure::BadAnswer | Failure::Desync => (502, GRPC_UNAVAILABLE),
+    };
+    let view = engine::ClientView { status, grpc_status, category: "unavailable" };
     Answer { id: new_id(), view, grpc: false }
 }
 
 impl Session {
+    /// Decides what `gate` reads. `grpc` says how to answer where it isn't asked.
+    fn decide_read(
+        &self,
+        grpc: impl Fn() -> bool,
+        gate: impl Fn(&GateProfile) -> Result<CanonicalRequest, Refusal>,
+    ) -> Verdict {
+        let worker = self.worker();
+        let overloaded = |what| {
+            let about = About { detail: Some(what), ..About::default() };
+            let form = if grpc() { Form::Grpc } else { Form::Http };
+            self.refuse(Decision::refusal(Reason::Overloaded, form), about)
+        };
+        if worker.shared.memory.pressure() == Pressure::Refuse {
+            return overloaded("memory");
+        }
+        let Some(in_flight) =
+            InFlight::take(&worker.in_flight, worker.most_in_flight, &worker.shared.metrics)
+        else {
+            return overloaded("requests");
+        };
+        match self.read(gate) {
+            Ok(read) => self.settle_request(read, in_flight),
+            Err((refusal, decision)) => {
+                self.refuse(decision, About { gate: Some(&refusal), ..About::default() })
+            }
+        }
+    }
+
+    /// The version that the request had at its client: a proxy that carries HTTP/1.1 over HTTP/2 says so. Nobody else is
+    /// asked, and whoever proved to be a peer could as well have sent HTTP/1.1.
+    fn version_carried(&self, fields: &[(&[u8], &[u8])]) -> Version {
+        let says = |(name, value): &(&[u8], &[u8])| *name == VERSION_CARRIED && *value == b"1.1";
+        if self.peer().is_some() && fields.iter().any(says) {
+            Version::Http11
+        } else {
+            Version::Http2
+        }
+    }
+
     /// Whether the connection gives up its place: memory is short, or the peer's certificate is about to end.
     fn ends_between_requests(&self) -> bool {
         self.worker().shared.memory.pressure() >= Pressure::Shed || self.peer_is_ending()
@@ -100,12 +161,15 @@ impl Session {
 
     /// Reads a head as the port of the table in force says, without a table only to know how to answer; and decides on it
     /// by that very table, whatever comes into force meanwhile (semantics T4). Nothing is counted or written.
-    fn read(&self, head: &[u8]) -> Result<Read, (Refusal, Decision)> {
+    fn read(
+        &self,
+        gate: impl Fn(&GateProfile) -> Result<CanonicalRequest, Refusal>,
+    ) -> Result<Read, (Refusal, Decision)> {
         let judged = self.judged();
         let judged = judged.as_deref();
         let unknown = GateProfile::default();
         let profile = judged.map_or(&unknown, |judged| judged.connection.port().profile());
-        match http1(head, profile) {
+        match gate(profile) {
             Err(refusal) => {
                 let decision = refused(Session::decide_on(judged, &Arrival::Refused(&refusal)));
                 Err((refusal, decision))
@@ -121,7 +185,7 @@ impl Session {
 
     /// Whether a head is that of a probe which is exempt from policy (semantics T6). Nothing is counted or written.
     pub(crate) fn is_probe(&self, head: &[u8]) -> bool {
-        self.read(head).is_ok_and(|read| read.probe)
+        self.read(|profile| http1(head, profile)).is_ok_and(|read| read.probe)
     }
 
     fn settle_request(&self, read: Read, in_flight: InFlight) -> Verdict {
@@ -137,9 +201,7 @@ impl Session {
                         About::default(),
                     );
                 };
-                let request = Rc::new(request);
-                *self.in_flight.borrow_mut() = Rc::downgrade(&request);
-                Verdict::Forward(Granted { request, permit, in_flight })
+                Verdict::Forward(Granted { request: Rc::new(request), permit, in_flight })
             }
         }
     }
@@ -176,6 +238,9 @@ struct Read {
 /// An exempt probe with only those headers that may reach the application (semantics T6).
 fn stripped_probe(judged: Option<&Judged>, request: &CanonicalRequest) -> Option<CanonicalRequest> {
     let port = judged?.connection.port();
+    if request.version() == Version::Http2 {
+        return stripped_grpc_probe(request, port.profile());
+    }
     let declared = port.probes().iter().find_map(|probe| match probe {
         Probe::Http { target, headers } if **target == *request.target() => Some(headers),
         _ => None,
@@ -193,6 +258,22 @@ fn stripped_probe(judged: Option<&Judged>, request: &CanonicalRequest) -> Option
     }
     head.extend_from_slice(b"connection: close\r\n\r\n");
     http1(&head, port.profile()).ok()
+}
+
+fn stripped_grpc_probe(
+    request: &CanonicalRequest,
+    profile: &GateProfile,
+) -> Option<CanonicalRequest> {
+    let mut fields: Vec<(&[u8], &[u8])> = vec![
+        (b":method", request.method().as_bytes()),
+        (b":scheme", request.scheme().as_bytes()),
+        (b":authority", request.authority().as_bytes()),
+        (b":path", request.target().as_bytes()),
+        (b"te", b"trailers"),
+    ];
+    let kept = request.fields().filter(|(name, _)| GRPC_PROBE_HEADERS.contains(name));
+    fields.extend(kept.map(|(name, value)| (name.as_bytes(), value)));
+    http2(&fields, profile).ok()
 }
 
 /// FAIL-CLOSED: what the gate refused is never allowed, whatever the engine made of it; there is nothing to forward.

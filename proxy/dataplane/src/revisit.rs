@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use engine::request::CanonicalRequest;
 use engine::{Arrival, Decision, Form, Reason};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -34,7 +35,7 @@ pub async fn announce(shared: Arc<Shared>) {
 /// What an open connection is carrying.
 #[derive(Debug, Clone, Copy)]
 pub enum Carrying<'a> {
-    /// HTTP: the request in flight, if any.
+    /// HTTP: the request in flight, if any. Those of HTTP/2 are looked after one by one.
     Http,
     /// A connection that was let in as this, as it is at the moment.
     Connection(&'a Cell<Arrival<'static>>),
@@ -51,6 +52,24 @@ impl Session {
             }
             if changes.changed().await.is_err() {
                 // The proxy is gone; so is this task, soon.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Ends when this request, which is in flight, would be refused now.
+    pub(crate) async fn until_request_denied(&self, request: &CanonicalRequest) -> Denial {
+        let mut changes = self.worker().shared.revisit.subscribe();
+        loop {
+            let decision = self.decide(&Arrival::Http(request));
+            if decision.permit().is_none()
+                && let Some(denial) =
+                    self.cut(decision, About { request: Some(request), ..About::default() })
+            {
+                self.worker().shared.metrics.cut.add(1);
+                return denial;
+            }
+            if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

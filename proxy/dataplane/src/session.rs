@@ -111,8 +111,8 @@ impl Session {
         self.judged().is_some_and(|judged| judged.connection.port().reading() == Reading::Opaque)
     }
 
-    /// Whether HTTP that we don't read may pass as bytes, decided as such: on opaque ports, and under an `audit` default
-    /// where no enforced rule reads requests (semantics T5).
+    /// Whether HTTP that shows itself after the detection has ended may pass as bytes: on opaque ports, and under an
+    /// `audit` default where no enforced rule reads requests (semantics T5).
     pub fn takes_http_as_bytes(&self) -> bool {
         self.judged().is_some_and(|judged| {
             let port = judged.connection.port();

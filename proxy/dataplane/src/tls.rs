@@ -25,13 +25,13 @@ use crate::trust::{Role, TrustError};
 
 /// HTTP/1.1 inside, between two proxies.
 pub const ALPN_HTTP1: &[u8] = b"policyd/1+http1";
-/// HTTP/2 inside: the name is taken, and not offered by our clients yet.
+/// HTTP/2 inside, between two proxies; not offered by our outbound side yet.
 pub const ALPN_HTTP2: &[u8] = b"policyd/1+h2";
 /// Any other bytes inside.
 pub const ALPN_TCP: &[u8] = b"policyd/1+tcp";
 /// What an ordinary HTTP client says.
 pub const ALPN_PLAIN_HTTP1: &[u8] = b"http/1.1";
-/// gRPC, towards the control plane.
+/// gRPC, towards the control plane, and from ordinary clients.
 pub const ALPN_GRPC: &[u8] = b"h2";
 
 /// AES-128 first: it costs least and suffices; `X25519MLKEM768` first among the groups (design §7).
@@ -60,6 +60,8 @@ pub struct ServerConfigs {
     pub mesh: Arc<ServerConfig>,
     /// For an ordinary client that offers `http/1.1`.
     pub http1: Arc<ServerConfig>,
+    /// For an ordinary client that offers `h2` alone.
+    pub http2: Arc<ServerConfig>,
     /// For an ordinary client that offers nothing we speak: no name is chosen.
     pub unnamed: Arc<ServerConfig>,
 }
@@ -71,6 +73,7 @@ impl ServerConfigs {
         Ok(Self {
             mesh: with(&[ALPN_HTTP1, ALPN_TCP, ALPN_HTTP2])?,
             http1: with(&[ALPN_PLAIN_HTTP1])?,
+            http2: with(&[ALPN_GRPC])?,
             unnamed: with(&[])?,
         })
     }

@@ -13,7 +13,6 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use crate::http1::Pool;
 use crate::inbound::InboundPort;
 use crate::limits;
 use crate::listen::{Listener, Purpose};
@@ -45,8 +44,7 @@ async fn accept_all(worker: Rc<Worker>, listener: Listener) -> io::Result<()> {
     let mut serving = JoinSet::new();
     match listener.purpose {
         Purpose::Inbound(port) => {
-            let port =
-                Rc::new(InboundPort { worker: Rc::clone(&worker), port, pool: Pool::default() });
+            let port = Rc::new(InboundPort::new(&worker, port));
             let serve = |stream, source| Rc::clone(&port).serve(stream, source);
             accept(&worker, &socket, &mut serving, serve).await;
         }

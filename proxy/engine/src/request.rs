@@ -218,7 +218,8 @@ impl CanonicalRequest {
     }
 
     /// The bytes of the target that is forwarded.
-    fn target_bytes(&self) -> &[u8] {
+    #[must_use]
+    pub fn target_bytes(&self) -> &[u8] {
         self.raw_target.map_or_else(|| self.target().as_bytes(), |span| self.value(span))
     }
 

@@ -18,12 +18,22 @@ pub(crate) fn snapshot_bytes(access: u32) -> Vec<u8> {
 
 /// A table with this row for all ports.
 pub(crate) fn snapshot_of(port: &serde_json::Value) -> Vec<u8> {
+    snapshot_with(port, &serde_json::json!([]), &serde_json::json!([]))
+}
+
+/// The same with the workload's rules, and the conditions they point to.
+pub(crate) fn snapshot_with(
+    port: &serde_json::Value,
+    rules: &serde_json::Value,
+    conditions: &serde_json::Value,
+) -> Vec<u8> {
     let pools = serde_json::json!({"identities": [], "networks": [], "conditions": []});
+    let own = serde_json::json!({"identities": [], "networks": [], "conditions": conditions});
     let cluster =
         serde_json::json!({"reader_version": 1, "trust_domain": "cluster.local", "pools": pools});
     let workload = serde_json::json!({
-        "reader_version": 1, "workload_shape": "books", "pools": pools,
-        "other": port
+        "reader_version": 1, "workload_shape": "books", "pools": own,
+        "rules": rules, "other": port
     });
     let cluster = snapshot::encode_cluster(cluster.to_string().as_bytes()).unwrap();
     let workload = snapshot::encode_workload(workload.to_string().as_bytes()).unwrap();

@@ -17,21 +17,21 @@ use crate::exchange::Failure;
 
 /// How far an exchange has come; both directions see it.
 #[derive(Debug)]
-pub(super) struct Progress<'a> {
-    pub(super) request: &'a CanonicalRequest,
+pub(crate) struct Progress<'a> {
+    pub(crate) request: &'a CanonicalRequest,
     /// When the request had gone out whole.
-    pub(super) sent: Cell<Option<Instant>>,
+    pub(crate) sent: Cell<Option<Instant>>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
-    pub(super) expecting: Cell<u64>,
+    pub(crate) expecting: Cell<u64>,
     /// The answer comes from a proxy of ours: the id of its decision stays.
-    pub(super) keeps_decision: bool,
+    pub(crate) keeps_decision: bool,
     /// When the final answer began, and its status.
-    pub(super) answered: Cell<Option<(Instant, u16)>>,
+    pub(crate) answered: Cell<Option<(Instant, u16)>>,
 }
 
 impl<'a> Progress<'a> {
     /// At the beginning; `writes` of the client.
-    pub(super) fn new(request: &'a CanonicalRequest, writes: u64) -> Self {
+    pub(crate) fn new(request: &'a CanonicalRequest, writes: u64) -> Self {
         Self {
             request,
             sent: Cell::new(None),
@@ -53,7 +53,7 @@ pub(super) enum Ended {
 
 /// How the application's side of an exchange failed.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(crate) enum Broken {
     /// The connection ended before a byte of the answer.
     Unheard,
     /// The application is at fault.
@@ -164,7 +164,7 @@ where
 }
 
 /// Reads a head of an answer and gives its length. The application may take its time until the request is whole.
-async fn read_head<R: AsyncRead + Unpin>(
+pub(crate) async fn read_head<R: AsyncRead + Unpin>(
     progress: &Progress<'_>,
     upstream: &mut Reader<R>,
 ) -> Result<usize, Broken> {

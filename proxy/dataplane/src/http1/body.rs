@@ -7,7 +7,7 @@ use super::chunked::{self, Step};
 
 /// Reads one body.
 #[derive(Debug)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// So many more bytes.
     Length(u64),
     /// In chunks.
@@ -18,10 +18,10 @@ pub(super) enum Decoder {
 
 impl Decoder {
     /// No body.
-    pub(super) const EMPTY: Self = Self::Length(0);
+    pub(crate) const EMPTY: Self = Self::Length(0);
 
     /// Of a request.
-    pub(super) fn of_request(request: &CanonicalRequest) -> Self {
+    pub(crate) fn of_request(request: &CanonicalRequest) -> Self {
         match request.framing() {
             Framing::None => Self::EMPTY,
             Framing::Length(length) => Self::Length(length),
@@ -32,7 +32,7 @@ impl Decoder {
     }
 
     /// Reads on in `input`, see [`chunked::Decoder::next`].
-    pub(super) fn next<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, Flaw> {
+    pub(crate) fn next<'a>(&mut self, input: &'a [u8]) -> Result<Step<'a>, Flaw> {
         match self {
             Self::Length(0) => Ok(Step::End),
             Self::Chunked(decoder) => decoder.next(input),
@@ -48,12 +48,12 @@ impl Decoder {
     }
 
     /// Whether the end of the connection is the end of the body.
-    pub(super) fn ends_with_connection(&self) -> bool {
+    pub(crate) fn ends_with_connection(&self) -> bool {
         matches!(self, Self::UntilClose)
     }
 
     /// The trailer lines that go on.
-    pub(super) fn trailers(&self) -> &[u8] {
+    pub(crate) fn trailers(&self) -> &[u8] {
         match self {
             Self::Chunked(decoder) => decoder.trailers(),
             _ => b"",
@@ -63,7 +63,7 @@ impl Decoder {
 
 /// Writes one body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Encoder {
+pub(crate) enum Encoder {
     /// As it is: its length stands in the head, or the end of the connection ends it.
     Plain,
     /// In chunks.
@@ -72,23 +72,23 @@ pub(super) enum Encoder {
 
 impl Encoder {
     /// Of a request that goes on.
-    pub(super) fn of_request(request: &CanonicalRequest) -> Self {
+    pub(crate) fn of_request(request: &CanonicalRequest) -> Self {
         if request.framing() == Framing::Chunked { Self::Chunked } else { Self::Plain }
     }
 
     /// Of an answer whose length isn't known, to a client of `version`.
-    pub(super) fn of_unknown_length(version: Version) -> Self {
+    pub(crate) fn of_unknown_length(version: Version) -> Self {
         if version == Version::Http10 { Self::Plain } else { Self::Chunked }
     }
 
-    pub(super) fn data(self, data: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn data(self, data: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Plain => out.extend_from_slice(data),
             Self::Chunked => chunked::encode(data, out),
         }
     }
 
-    pub(super) fn end(self, trailers: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn end(self, trailers: &[u8], out: &mut Vec<u8>) {
         if self == Self::Chunked {
             chunked::encode_end(trailers, out);
         }

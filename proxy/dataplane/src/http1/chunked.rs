@@ -7,7 +7,7 @@ use super::trailers;
 
 /// What the next bytes of a body are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step<'a> {
+pub(crate) enum Step<'a> {
     /// Not enough bytes to say.
     More,
     /// So many bytes that are framing.
@@ -29,7 +29,7 @@ enum State {
 
 /// Decodes one chunked body.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     state: State,
     /// Bytes consumed so far, for the offsets of flaws.
     at: usize,

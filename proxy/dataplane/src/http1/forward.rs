@@ -236,7 +236,7 @@ where
 }
 
 /// Whether a request may be sent again on another connection when the first closed without a word (RFC 9110 §9.2.2).
-pub(super) fn is_repeatable(request: &CanonicalRequest) -> bool {
+pub(crate) fn is_repeatable(request: &CanonicalRequest) -> bool {
     !request.has_body()
         && request.framing() != Framing::Chunked
         && matches!(request.method(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE")

@@ -5,29 +5,34 @@
 //! decoded and encoded anew in both directions at the same time (`body`, `chunked`, `trailers`) → the answer's head is
 //! validated and rewritten (`response`) → after a valid `101` both ends become a tunnel (`upgrade`).
 //!
+//! Where a request came over HTTP/2 and its application speaks HTTP/1.1, [`crate::http2`] uses the same pieces towards the
+//! application: `pool`, `wire`, `body`, `response`.
+//!
 //! What the pod itself calls goes another way through the same parts ([`serve_calls`]): each request is read only to know
 //! where it ends, and goes to an endpoint that a [`Caller`] chose and checked.
 //!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
-mod answer;
-mod body;
+pub(crate) mod answer;
+pub(crate) mod body;
 mod calls;
-mod chunked;
+pub(crate) mod chunked;
 mod forward;
 mod head;
 pub mod limits;
-mod pool;
-mod response;
+pub(crate) mod pool;
+pub(crate) mod response;
 mod session;
 mod trailers;
 mod transfer;
 mod upgrade;
-mod wire;
+pub(crate) mod wire;
 
 pub use calls::{Caller, serve_calls};
+pub(crate) use forward::is_repeatable;
 pub use pool::{Connection, Pool};
 pub use session::{serve, serve_pooled};
+pub(crate) use trailers::passes as trailer_passes;
 
 #[cfg(test)]
 mod tests;

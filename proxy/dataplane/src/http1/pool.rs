@@ -14,10 +14,10 @@ use crate::exchange::Upstream;
 /// A connection to an application or an endpoint.
 #[derive(Debug)]
 pub struct Connection<Io, P = ()> {
-    pub(super) reader: Reader<ReadHalf<Io>>,
-    pub(super) writer: Writer<WriteHalf<Io>>,
+    pub(crate) reader: Reader<ReadHalf<Io>>,
+    pub(crate) writer: Writer<WriteHalf<Io>>,
     /// It has carried a request before, so the application may just be closing it.
-    pub(super) reused: bool,
+    pub(crate) reused: bool,
     /// What is known of the other end.
     pub(crate) proof: P,
 }
@@ -30,7 +30,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, P> Connection<Io, P> {
     }
 
     /// Both directions.
-    pub(super) fn halves(&mut self) -> (&mut Reader<ReadHalf<Io>>, &mut Writer<WriteHalf<Io>>) {
+    pub(crate) fn halves(&mut self) -> (&mut Reader<ReadHalf<Io>>, &mut Writer<WriteHalf<Io>>) {
         (&mut self.reader, &mut self.writer)
     }
 }
@@ -40,7 +40,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ///
     /// # Errors
     /// Whatever dialling fails with.
-    pub(super) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
+    pub(crate) async fn open<U: Upstream<Io = Io>>(upstream: &U) -> io::Result<Self> {
         Ok(Self::of(upstream.connect().await?, ()))
     }
 }

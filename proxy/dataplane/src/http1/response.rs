@@ -8,8 +8,8 @@ use super::{chunked, limits};
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(super) struct AnswerHead<'a> {
-    pub(super) status: u16,
+pub(crate) struct AnswerHead<'a> {
+    pub(crate) status: u16,
     phrase: &'a [u8],
     fields: Vec<(&'a [u8], &'a [u8])>,
     length: Option<(u64, &'a [u8])>,
@@ -33,14 +33,14 @@ struct Hop<'a> {
 
 /// How an answer goes on.
 #[derive(Debug)]
-pub(super) struct Body {
-    pub(super) decoder: Decoder,
-    pub(super) encoder: Encoder,
+pub(crate) struct Body {
+    pub(crate) decoder: Decoder,
+    pub(crate) encoder: Encoder,
 }
 
 impl Body {
     /// Whether only the end of the connection tells the client where the body ends.
-    pub(super) fn needs_close(&self) -> bool {
+    pub(crate) fn needs_close(&self) -> bool {
         self.encoder == Encoder::Plain && !matches!(self.decoder, Decoder::Length(_))
     }
 }
@@ -55,7 +55,7 @@ impl<'a> AnswerHead<'a> {
     ///
     /// # Errors
     /// The rule it breaks.
-    pub(super) fn parse(head: &'a [u8], keeps_decision: bool) -> Result<Self, Flaw> {
+    pub(crate) fn parse(head: &'a [u8], keeps_decision: bool) -> Result<Self, Flaw> {
         let mut lines = Lines::new(head);
         let line = lines.next().unwrap_or(Err(bad(0)))?.bytes;
         let (http_1_0, status, phrase) = status_line(line).ok_or(bad(0))?;
@@ -130,20 +130,27 @@ impl<'a> AnswerHead<'a> {
     }
 
     /// The protocol to which the answer changes, if it says so properly.
-    pub(super) fn upgrade(&self) -> Option<&'a [u8]> {
+    pub(crate) fn upgrade(&self) -> Option<&'a [u8]> {
         self.hop.upgrade.filter(|_| self.hop.upgrades)
     }
 
     /// The one value of a field; none where there are several.
-    pub(super) fn only(&self, name: &str) -> Option<&'a [u8]> {
+    pub(crate) fn only(&self, name: &str) -> Option<&'a [u8]> {
         let mut values =
             self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
     }
 
+    /// What goes on of its fields; `content-length` apart from them.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        let length = self.length.filter(|_| self.status != 204);
+        let length = length.map(|(_, digits)| (&b"content-length"[..], digits));
+        self.fields.iter().copied().chain(length)
+    }
+
     /// Whether the application's connection may carry another request after this answer.
-    pub(super) fn keeps_alive(&self) -> bool {
+    pub(crate) fn keeps_alive(&self) -> bool {
         !self.hop.close && !self.hop.http_1_0
     }
 
@@ -152,7 +159,7 @@ impl<'a> AnswerHead<'a> {
     }
 
     /// How the body is read and written for the client of `request`.
-    pub(super) fn body(&self, request: &CanonicalRequest) -> Body {
+    pub(crate) fn body(&self, request: &CanonicalRequest) -> Body {
         let unknown = Encoder::of_unknown_length(request.version());
         let (decoder, encoder) = match self.length {
             _ if self.is_bodiless(request) => (Decoder::EMPTY, Encoder::Plain),
@@ -164,7 +171,7 @@ impl<'a> AnswerHead<'a> {
     }
 
     /// Appends a final answer's head. `close`: it is the last on the client's connection.
-    pub(super) fn write(
+    pub(crate) fn write(
         &self,
         request: &CanonicalRequest,
         body: &Body,
@@ -187,7 +194,7 @@ impl<'a> AnswerHead<'a> {
     }
 
     /// Appends an interim answer's head; that of `101` names the protocol.
-    pub(super) fn write_interim(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_interim(&self, out: &mut Vec<u8>) {
         self.write_fields(out);
         if let Some(protocol) = self.upgrade().filter(|_| self.status == 101) {
             write_field(out, b"upgrade", protocol);

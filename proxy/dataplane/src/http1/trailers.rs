@@ -33,7 +33,7 @@ const NEVER: [&str; 22] = [
 ];
 
 /// Whether the trailer `name` (any case) goes on; `grpc`: the message's content type is one of gRPC.
-pub(super) fn passes(name: &[u8], grpc: bool) -> bool {
+pub(crate) fn passes(name: &[u8], grpc: bool) -> bool {
     let one_of = |names: &[&str]| names.iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()));
     if grpc { !one_of(&NEVER) && !is_reserved(name) } else { one_of(&PASS) }
 }

@@ -11,7 +11,7 @@ use super::limits;
 use crate::prefixed::Prefixed;
 
 /// Splits a connection into its buffered halves.
-pub(super) fn split<Io: AsyncRead + AsyncWrite>(
+pub(crate) fn split<Io: AsyncRead + AsyncWrite>(
     io: Io,
 ) -> (Reader<ReadHalf<Io>>, Writer<WriteHalf<Io>>) {
     let (read, write) = tokio::io::split(io);
@@ -29,7 +29,7 @@ pub(super) fn join<Io: AsyncRead + AsyncWrite + Unpin>(
 
 /// The reading half: bytes that have arrived and aren't consumed yet.
 #[derive(Debug)]
-pub(super) struct Reader<R> {
+pub(crate) struct Reader<R> {
     io: R,
     buffer: Vec<u8>,
     start: usize,
@@ -37,7 +37,7 @@ pub(super) struct Reader<R> {
 
 /// What an idle connection turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Liveness {
+pub(crate) enum Liveness {
     /// Open and silent.
     Alive,
     /// The other end has closed it.
@@ -52,12 +52,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// What has arrived.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.get(self.start..).unwrap_or_default()
     }
 
     /// Drops the first `count` bytes of what has arrived.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.start = self.buffer.len().min(self.start + count);
         if self.start == self.buffer.len() {
             self.buffer.clear();
@@ -66,14 +66,14 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Gives memory back while nothing is going on.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer.shrink_to(limits::IDLE_BYTES);
         }
     }
 
     /// Waits for more bytes, at most `most`; 0 is the end. Cancelling loses nothing.
-    pub(super) async fn fill(&mut self, most: usize) -> io::Result<usize> {
+    pub(crate) async fn fill(&mut self, most: usize) -> io::Result<usize> {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.buffer.reserve(most);
@@ -81,7 +81,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// What an idle connection is, without waiting.
-    pub(super) fn liveness(&mut self) -> Liveness {
+    pub(crate) fn liveness(&mut self) -> Liveness {
         if !self.bytes().is_empty() {
             return Liveness::Talking;
         }
@@ -96,7 +96,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Reads and drops what still comes, within bounds.
-    pub(super) async fn discard(&mut self) {
+    pub(crate) async fn discard(&mut self) {
         let drain = async {
             let mut total = 0;
             while total < limits::LINGER_BYTES {
@@ -113,7 +113,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
 
 /// The writing half: bytes are gathered and go out together.
 #[derive(Debug)]
-pub(super) struct Writer<W> {
+pub(crate) struct Writer<W> {
     io: W,
     out: Vec<u8>,
     writes: u64,
@@ -125,17 +125,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Where to append what shall be written.
-    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
     /// How often anything has left: while that doesn't change, what is gathered can still be taken back.
-    pub(super) fn writes(&self) -> u64 {
+    pub(crate) fn writes(&self) -> u64 {
         self.writes
     }
 
     /// Writes what is gathered if it is much.
-    pub(super) async fn relieve(&mut self) -> io::Result<()> {
+    pub(crate) async fn relieve(&mut self) -> io::Result<()> {
         if self.out.len() < limits::READ_BYTES {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Writes all that is gathered and sees it off.
-    pub(super) async fn flush(&mut self) -> io::Result<()> {
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
         self.write().await?;
         unless_stalled(limits::WRITE_STALL, self.io.flush()).await
     }
@@ -162,12 +162,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 
     /// Gives memory back while nothing is going on.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.out.shrink_to(limits::IDLE_BYTES);
     }
 
     /// Writes what is left and ends this direction.
-    pub(super) async fn end(&mut self) -> io::Result<()> {
+    pub(crate) async fn end(&mut self) -> io::Result<()> {
         self.flush().await?;
         unless_stalled(limits::WRITE_STALL, self.io.shutdown()).await
     }

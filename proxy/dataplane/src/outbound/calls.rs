@@ -71,7 +71,7 @@ impl Caller for OutboundPort {
     fn failed(&self, failure: Failure) -> Answer {
         match failure {
             Failure::Unreachable => self.failure(failure, Trouble::Broken),
-            Failure::Silent => self.failure(failure, Trouble::Silent),
+            Failure::Silent | Failure::Deadline => self.failure(failure, Trouble::Silent),
             Failure::BadAnswer | Failure::Desync => self.failure(failure, Trouble::BadAnswer),
         }
     }

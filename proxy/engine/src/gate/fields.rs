@@ -265,7 +265,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             version: self.version,
             https: self.https,
             keep_alive,
-            expects_continue: self.expect.is_some() && self.version == Version::Http11,
+            expects_continue: self.expect.is_some() && self.version != Version::Http10,
         };
         let judge = self.judge;
         self.draft.finish(hop, |grpc| judge.into_unread(grpc, hop.version))

@@ -18,7 +18,22 @@ pub fn http2(
     fields: &[(&[u8], &[u8])],
     profile: &GateProfile,
 ) -> Result<CanonicalRequest, Refusal> {
-    refuse(read(fields, profile), Version::Http2, || looks_like_grpc(fields.iter().copied()))
+    http2_carrying(fields, profile, Version::Http2)
+}
+
+/// The same of a request that HTTP/2 only carries between two proxies: `version` is the one that its client spoke. It is
+/// read like any other field list, and counts as of that version from then on.
+///
+/// # Errors
+/// The rule that refuses it.
+pub fn http2_carrying(
+    fields: &[(&[u8], &[u8])],
+    profile: &GateProfile,
+    version: Version,
+) -> Result<CanonicalRequest, Refusal> {
+    refuse(read(fields, profile, version), Version::Http2, || {
+        looks_like_grpc(fields.iter().copied())
+    })
 }
 
 #[derive(Default)]
@@ -46,8 +61,12 @@ impl<'h> Pseudo<'h> {
     }
 }
 
-fn read(fields: &[(&[u8], &[u8])], profile: &GateProfile) -> Result<CanonicalRequest, Fault> {
-    let mut reader = Reader::new(Version::Http2, profile, CanonicalRequest::default());
+fn read(
+    fields: &[(&[u8], &[u8])],
+    profile: &GateProfile,
+    version: Version,
+) -> Result<CanonicalRequest, Fault> {
+    let mut reader = Reader::new(version, profile, CanonicalRequest::default());
     reader.size(fields.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     let mut pseudo = Pseudo::default();
     let mut regular = false;

@@ -6,6 +6,17 @@ impl CanonicalRequest {
     /// Appends the request's head as HTTP/1 to `out`, the empty line included. Reading it again with the same profile
     /// gives an equal request. A request that came as HTTP/1.0 goes on as HTTP/1.0 on a connection of its own (G18).
     pub fn write_http1_head(&self, out: &mut Vec<u8>) {
+        self.write_http1(self.framing, out);
+    }
+
+    /// The same for a request that came as a field list, which doesn't say that a body follows: without a length of its
+    /// own it goes on in chunks.
+    pub fn write_http1_head_with_body(&self, out: &mut Vec<u8>) {
+        let framing = if self.framing == Framing::None { Framing::Chunked } else { self.framing };
+        self.write_http1(framing, out);
+    }
+
+    fn write_http1(&self, framing: Framing, out: &mut Vec<u8>) {
         let version: &[u8] = match self.version {
             Version::Http10 => b" HTTP/1.0\r\n",
             Version::Http11 | Version::Http2 => b" HTTP/1.1\r\n",
@@ -19,7 +30,7 @@ impl CanonicalRequest {
         for (name, value) in self.fields() {
             write_field(out, name, value);
         }
-        if self.framing == Framing::Chunked {
+        if framing == Framing::Chunked {
             write_field(out, "transfer-encoding", b"chunked");
         }
         self.write_hop(out);

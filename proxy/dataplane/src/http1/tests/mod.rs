@@ -64,6 +64,14 @@ impl Decider for Guard {
         }
     }
 
+    fn decide_fields(&self, _fields: &[(&[u8], &[u8])]) -> Verdict {
+        Verdict::Close
+    }
+
+    fn refused_below(&self, rule: engine::gate::GateRule, what: &str) {
+        self.refusals.borrow_mut().push(format!("{rule}: {what}"));
+    }
+
     fn refuse_head(&self, _so_far: &[u8], refusal: Refusal) -> Answer {
         self.refusals.borrow_mut().push(refusal.to_string());
         answer(refusal.rule.as_str(), 400)
