@@ -101,7 +101,8 @@ class Demo:
         record: dict[str, Any]
         for record in reversed(records.last(200)):
             same = short_identity((record.get("peer") or {}).get("identity")) == identity
-            if same and record.get("event") == "denial" and str(record.get("pod")).startswith(call.callee):
+            closed = record.get("event") == "denial" and record.get("status") is None
+            if same and closed and str(record.get("pod")).startswith(call.callee):
                 return record
         return None
 
