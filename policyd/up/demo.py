@@ -199,4 +199,4 @@ def _title(text: str) -> None:
 
 
 def _say(text: str) -> None:
-    click.echo("\n".join(f"  {line}" for line in text.splitlines()))
+    click.echo("\n".join(f"  {line}".rstrip() for line in text.splitlines()))
