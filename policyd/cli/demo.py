@@ -12,7 +12,7 @@ from policyd.cli.failures import Failure
 from policyd.up.demo import run_demo
 from policyd.up.run import until_interrupted
 
-_SAMPLES = Path(__file__).resolve().parents[2] / "policies" / "books"
+_SAMPLES = Path(__file__).resolve().parents[2] / "policies" / "emojivoto"
 
 
 @click.command("demo")
@@ -22,7 +22,7 @@ _SAMPLES = Path(__file__).resolve().parents[2] / "policies" / "books"
     type=click.Path(path_type=Path),
     default=_SAMPLES,
     metavar="DIR",
-    help="The folder policies/books of a clone.  [default: this one's]",
+    help="The folder policies/emojivoto of a clone.  [default: this one's]",
 )
 def command(keep: bool, samples: Path) -> None:
     """Run a small mesh on this machine, and show what policy does there; it ends by itself.
@@ -33,7 +33,7 @@ def command(keep: bool, samples: Path) -> None:
       policyctl demo --keep
     """  # noqa: D301  # \b is click's mark for a paragraph that keeps its lines
     if not samples.is_dir():
-        raise Failure(f"{samples}: no such folder: give --samples the folder policies/books of a clone")
+        raise Failure(f"{samples}: no such folder: give --samples the folder policies/emojivoto of a clone")
     asyncio.run(_demo(samples, keep))
 
 

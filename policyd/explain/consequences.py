@@ -28,7 +28,10 @@ Tables = Mapping[WorkloadName, CompiledTable]
 
 
 class AlsoAllows(msgspec.Struct, frozen=True, rename="camel"):
-    """How more is allowed than before. `kind` is `granted`, `not_refused`, `routed` or `default`."""
+    """How more is allowed than before. `kind` is `granted`, `not_refused`, `routed` or `default`.
+
+    `only_listed`: it is for identities that are written out one by one, nobody else.
+    """
 
     kind: str
     workload: str
@@ -38,6 +41,7 @@ class AlsoAllows(msgspec.Struct, frozen=True, rename="camel"):
     when: str | None
     because: str
     text: str
+    only_listed: bool = False
 
 
 class Shown(NamedTuple):
@@ -104,7 +108,12 @@ def _say(kind: str, name: WorkloadName, port: ReadablePort, rule: ReadableRule, 
         rule.when or None,
         rule.authorization,
         f"{text} on {place}",
+        _is_listed(rule.identities),
     )
+
+
+def _is_listed(identities: IdentitySet | None) -> bool:
+    return identities is not None and not any(form.endswith("*") for form in identities.any_of)
 
 
 def _when(rule: ReadableRule) -> str:

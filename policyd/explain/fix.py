@@ -110,10 +110,11 @@ class _Search:
             request.get("path"),
         )
 
-    def _size(self, trial: _Trial) -> tuple[int, int, int]:
-        """Fewer lines first, then less that is allowed besides, then the order in which candidates come."""
+    def _size(self, trial: _Trial) -> tuple[int, int, int, int]:
+        """Fewer lines first, then less for whole groups, less at all, and the order of candidates."""
         lines = sum(line.startswith("+") for line in _patch(trial.contents).splitlines())
-        return lines, len(trial.also), len(trial.steps)
+        groups = sum(not each.only_listed for each in trial.also)
+        return lines, groups, len(trial.also), len(trial.steps)
 
 
 def _patch(contents: Contents) -> str:

@@ -15,6 +15,7 @@ from policyd.index.world import Object
 from policyd.model.names import ObjectKey
 from policyd.resources.base import Resource
 from policyd.resources.workload import Container, Pod, PodOwner, PodSpec
+from policyd.up.programs import search_path
 
 MOST_REPLICAS = 20
 _SCALED = frozenset({"Deployment", "StatefulSet", "ReplicaSet", "DaemonSet"})
@@ -107,7 +108,7 @@ def _obstacle(container: Container, folder: Path) -> str | None:
     program = container.command[0]
     if "/" in program:
         return None if (working_folder(container, folder) / program).is_file() else f"{program}: no such file"
-    return None if shutil.which(program) else f"{program}: not found on PATH"
+    return None if shutil.which(program, path=search_path()) else f"{program}: not found on PATH"
 
 
 def working_folder(container: Container, folder: Path) -> Path:

@@ -36,6 +36,11 @@ def find_proxy() -> Path:
     return Path(found)
 
 
+def search_path() -> str:
+    """Return PATH as containers get it: first this interpreter's folder, so that `python3` is this one."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
 def python_program(module: str) -> list[str]:
     """Return the words that run a console script of ours with this very interpreter."""
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())"]

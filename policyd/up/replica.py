@@ -20,6 +20,7 @@ from policyd.up.plan import Template, runnable, working_folder
 from policyd.up.pod_object import NODE, pod_manifest
 from policyd.up.probes import ProbeTarget, readiness
 from policyd.up.process import Child, Command
+from policyd.up.programs import search_path
 from policyd.up.screen import Screen, parse_record
 from policyd.up.tokens import Holder, TokenIssuer, write_private
 
@@ -135,7 +136,9 @@ class Replica:
     def _container(self, container: Container, listeners: tuple[Listener, ...], screen: Screen) -> Child:
         host = self.addresses.application
         services = service_variables(listeners, self.namespace, host)
-        variables = container_environment(container, services, self._fields(), os.environ)
+        variables = container_environment(
+            container, services, self._fields(), {**os.environ, "PATH": search_path()}
+        )
         variables.setdefault("POD_IP", host)
         command = Command(
             command_line(container, variables), variables, working_folder(container, self.template.folder)

@@ -44,12 +44,14 @@ NOTHING = Answer(0, {}, b"")
 
 @dataclass(frozen=True)
 class Mesh:
-    """A run of books, with everything in it within reach."""
+    """A run of a sample, with everything in it within reach."""
 
     up: Running
 
     def pod(self, name: str) -> Replica:
-        return self.up.kubelet.replicas[("books", name)]
+        """The pod of a name, in whichever namespace the sample has it."""
+        (found,) = [replica for replica in self.up.kubelet.replicas.values() if replica.name == name]
+        return found
 
     def address(self, pod: str, port: int) -> tuple[str, int]:
         """Where a pod is called by others."""
@@ -169,24 +171,29 @@ async def http(
     headers: Mapping[str, str] | None = None,
     body: bytes = b"",
     context: ssl.SSLContext | None = None,
+    source: str | None = None,
 ) -> Answer:
-    """One request over a connection of its own; NOTHING where it ended without an answer."""
+    """One request over a connection of its own, from an address; NOTHING where it ended without an answer."""
     host, port = address
     lines = {"Host": "books.test", "Connection": "close", **(headers or {})}
     if body:
         lines["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     sent = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
-    return _read(await exchange(host, port, sent, context))
+    return _read(await exchange(host, port, sent, context, source))
 
 
-async def exchange(host: str, port: int, sent: bytes, context: ssl.SSLContext | None = None) -> bytes:
+async def exchange(
+    host: str, port: int, sent: bytes, context: ssl.SSLContext | None = None, source: str | None = None
+) -> bytes:
     """Everything that comes back until the other end closes; what came before an error is kept."""
     received = b""
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             name = "any.test" if context else None
-            reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=name)
+            reader, writer = await asyncio.open_connection(
+                host, port, ssl=context, server_hostname=name, local_addr=(source, 0) if source else None
+            )
             try:
                 writer.write(sent)
                 await writer.drain()

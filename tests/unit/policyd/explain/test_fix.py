@@ -108,6 +108,42 @@ def test_what_else_it_allows_is_told_in_words_and_as_data(tmp_path: Path) -> Non
     assert also.because == "authorizationpolicy.policyd.dev/books/readers"
 
 
+ROUTE = """\
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: books}}
+spec:
+  parentRefs: [{{group: policyd.dev, kind: Server, name: authors}}]
+  rules:
+  - matches:
+    - {{path: {{type: Exact, value: /{name}}}, method: GET}}
+---
+apiVersion: policyd.dev/v1alpha1
+kind: AuthorizationPolicy
+metadata: {{name: {name}, namespace: books}}
+spec:
+  targetRef: {{group: gateway.networking.k8s.io, kind: HTTPRoute, name: {name}}}
+  requiredAuthenticationRefs: [{{group: policyd.dev, kind: MeshTLSAuthentication, name: {who}}}]
+"""
+EVERYBODY = """\
+---
+apiVersion: policyd.dev/v1alpha1
+kind: MeshTLSAuthentication
+metadata: {name: everybody, namespace: books}
+spec: {identities: ["*"]}
+"""
+
+
+def test_of_two_lines_the_one_that_lets_in_fewer_is_taken(tmp_path: Path) -> None:
+    """Either route could take the request; by `a` the whole mesh would be let in with the caller."""
+    readers = READERS.partition("---\n")[0]
+    both = ROUTE.format(name="a", who="everybody") + ROUTE.format(name="b", who="readers")
+    fix = fix_of(tmp_path, readers + EVERYBODY + both, asked("webapp", "/c"))
+    assert fix.summary == ("let HTTPRoute books/b take GET /c",)
+    assert [each.only_listed for each in fix.also_allows] == [True]
+
+
 def test_the_patch_applies_and_the_request_is_allowed(tmp_path: Path) -> None:
     question = asked("editor", "/one")
     fix = fix_of(tmp_path, READERS, question)
