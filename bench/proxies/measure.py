@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from bench.proxies.load import Report, loaded, write_paths
+from bench.proxies.load import LoadError, Report, loaded, write_paths
 from bench.proxies.model import SERVER, denied_path, dns_name, paths
 from bench.proxies.place import Cores, Place
 from bench.proxies.process import core_busy_seconds, cpu_nanos, memory
@@ -56,11 +58,14 @@ def measure(bench: Bench, row: Row, subject: Subject) -> Found:
 def _cpu(bench: Bench, row: Row, running: Running, words: Sequence[str]) -> Found:
     target = _target(bench, row, running)
     core = bench.cores.proxy
-    with loaded(bench.load, ["run", *target, *row.load, *words], bench.cores.rest) as load:
-        cpu, busy, begun = cpu_nanos(running.pids), core_busy_seconds(core), time.monotonic()
-        report = load.work()
-        cpu = cpu_nanos(running.pids) - cpu
-        took, busy = time.monotonic() - begun, core_busy_seconds(core) - busy
+    try:
+        with loaded(bench.load, ["run", *target, *row.load, *words], bench.cores.rest) as load:
+            cpu, busy, begun = cpu_nanos(running.pids), core_busy_seconds(core), time.monotonic()
+            report = load.work()
+            cpu = cpu_nanos(running.pids) - cpu
+            took, busy = time.monotonic() - begun, core_busy_seconds(core) - busy
+    except LoadError as error:
+        raise LoadError(f"{error}{_why(running.audit)}") from error
     _check(row, report)
     found: Found = {
         "cpu_us": cpu / 1e3 / report["done"],
@@ -74,6 +79,17 @@ def _cpu(bench: Bench, row: Row, running: Running, words: Sequence[str]) -> Foun
     if bench.cores.proxy != bench.cores.rest:
         found["others_share"] = max(0.0, busy - cpu / 1e9) / took
     return found
+
+
+def _why(audit: Path) -> str:
+    """Return what our proxy wrote of the last thing it refused; the others' lines say nothing of the kind."""
+    lines = audit.read_bytes().splitlines() if audit.is_file() else []
+    try:
+        record = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return ""
+    told = [record[key] for key in ("reason", "detail") if record.get(key)]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _latency(bench: Bench, row: Row, subject: Subject) -> Found:

@@ -52,8 +52,8 @@ def work_folder() -> Iterator[Path]:
 async def world(folder: Path, rules: int, cores: Cores, load: programs.Program) -> AsyncIterator[World]:
     """Start the control plane and the application; both share the core that isn't the proxy's."""
     write_manifests(folder / "manifests", rules)
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
-    run = RunFolder()
+    with patch.dict(os.environ, XDG_RUNTIME_DIR=str(folder)):
+        run = RunFolder()
     addresses = free_range()
     server, client = addresses.next_pod(), addresses.next_pod()
     screen = io.StringIO()
