@@ -56,6 +56,7 @@ lint: binding ## Format, types, layers, generated files
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m policyd.resources.crd --check
 	cargo fmt --all --check
+	cargo fmt --manifest-path bench/load/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 cases: binding ## Compile the shared cases for the Rust tests

@@ -83,7 +83,8 @@ class Envoy:
 
 
 def _as_list(count: int) -> Settings:
-    policies = {f"svc{rule.number}": _policy(rule) for rule in rules(count)}
+    # Envoy sorts policies by name: named in the order of their making they lie in memory as they are tried.
+    policies = {f"svc{rule.number:06}": _policy(rule) for rule in rules(count)}
     return _filter("rbac", _RBAC, rules={"action": "ALLOW", "policies": policies})
 
 

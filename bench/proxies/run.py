@@ -71,9 +71,15 @@ async def _with_rules(plan: Plan, rules: int, folder: Path, load: programs.Progr
         bench = Bench(made.place, plan.cores, load, plan.seconds)
         present = list(_present(made.subjects, say))
         results: list[Result] = []
-        for row in plan.rows:
+        turns = [
+            (row, number, each) for row in plan.rows for number in range(plan.repetitions) for each in present
+        ]
+        for row, repetition, subject in turns:
+            if not _differs(row, subject) or _is_impossible(row, subject, results):
+                continue
             # In a thread: the loop goes on reading what the control plane says.
-            results += await asyncio.to_thread(_row, bench, row, present, plan.repetitions, say)
+            results.append(await asyncio.to_thread(_measured, bench, row, subject, repetition))
+            say(_line(row, results[-1]))
         return results
 
 
@@ -86,19 +92,10 @@ def _present(subjects: Iterable[Subject], say: Say) -> Iterable[Subject]:
             say(f"SKIPPED {subject.name}: {missing}")
 
 
-def _row(bench: Bench, row: Row, subjects: Sequence[Subject], repetitions: int, say: Say) -> list[Result]:
-    results: list[Result] = []
-    impossible: set[str] = set()
-    for repetition in range(repetitions):
-        for subject in subjects:
-            if subject.name in impossible or not _differs(row, subject):
-                continue
-            result = _measured(bench, row, subject, repetition)
-            results.append(result)
-            say(_line(row, result))
-            if result.found is None:
-                impossible.add(subject.name)
-    return results
+def _is_impossible(row: Row, subject: Subject, results: Sequence[Result]) -> bool:
+    """Whether an earlier repetition found that it can't be measured."""
+    same = (each for each in results if (each.row, each.proxy) == (row.name, subject.name))
+    return any(each.found is None for each in same)
 
 
 def _differs(row: Row, subject: Subject) -> bool:
