@@ -71,6 +71,8 @@ class PolicydProxy:
         settings = self._settings(account, addresses, folder)
         write_private(folder / "proxy.json", json.dumps(settings))
         write_private(folder / "token", self._token(account))
+        # As in a new pod the table comes over the stream. The certificate is kept: identity gives a pod few.
+        (folder / "state" / "assignment").unlink(missing_ok=True)
         log = folder / "denials.log"
         with started(self._program, ["--config", str(folder / "proxy.json")], core, log) as process:
             wait_for_answer((addresses.application, ADMIN_PORT), "/ready")

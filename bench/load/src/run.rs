@@ -93,7 +93,8 @@ async fn start(course: &Rc<Course>, arguments: &RunArguments) -> io::Result<Work
     for number in 0..target.connections {
         let client = Client::new(course, number);
         working.push(if arguments.fresh {
-            spawn_local(fresh(client))
+            // Each with tickets of its own: of a shared store others might have taken the last.
+            spawn_local(fresh(client, Dialler::new(target)?))
         } else {
             spawn_local(kept(client))
         });
@@ -174,11 +175,11 @@ async fn kept(mut client: Client) -> io::Result<Tally> {
 }
 
 /// A new connection for each request.
-async fn fresh(mut client: Client) -> io::Result<Tally> {
+async fn fresh(mut client: Client, dialler: Dialler) -> io::Result<Tally> {
     let course = Rc::clone(&client.course);
     while let Some(place) = client.next().await {
         let begun = Instant::now();
-        let outcome = connect_and_ask(&course.dialler, &course.requests[place]).await;
+        let outcome = connect_and_ask(&dialler, &course.requests[place]).await;
         client.tally.resumed += u64::from(matches!(outcome, Ok((_, true))));
         client.count(begun, outcome.map(|(status, _)| status))?;
     }
