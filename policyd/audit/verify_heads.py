@@ -15,6 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+_FIRST = "0" * 64
+"""What the first line of a store names as the line before it."""
 _CONTEXT = b"policyd.v1.AuditHeads\0"
 _FIELDS: Mapping[str, type] = {
     **dict.fromkeys(
@@ -67,12 +69,14 @@ def read_heads(path: Path, roots: Sequence[bytes]) -> Said:
         said.problems.append(Finding(f"{path.name} can't be read", error.strerror or ""))
         return said
     chain: tuple[bytes, ...] = ()
-    previous: str | None = None
+    previous: str | None = None  # any: a file that was begun anew goes on from the one before
     for number, line in enumerate(content.split(b"\n")[: content.count(b"\n")], 1):
         try:
             payload, chain = _checked(line, chain, roots, said)
         except _TornError:
-            continue  # a crash: the next line names the one before this; where it doesn't, that is found
+            # A crash: the next line names the one before this, and nothing where this was the first ever.
+            previous = previous or _FIRST
+            continue
         except (ValueError, KeyError, TypeError, InvalidSignature, x509.InvalidVersion) as error:
             said.problems.append(
                 Finding(f"{path.name} line {number}", str(error) or "its signature is wrong")
@@ -87,7 +91,7 @@ def read_heads(path: Path, roots: Sequence[bytes]) -> Said:
         said.store = said.store or payload["store"]
         said.rollbacks = max(said.rollbacks, payload["rollbacks"])
         said.take(payload["chains"])
-    if previous is not None and not roots:
+    if said.signers and not roots:
         who = ", ".join(sorted(said.signers)) or "nobody"
         said.notes.append(Finding(f"signatures are checked, who signed is not (say --roots): {who}"))
     return said

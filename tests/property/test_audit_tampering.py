@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from policyd import engine
@@ -217,6 +217,7 @@ TAMPERINGS: list[Callable[[Path, Path, random.Random], None]] = [
 
 
 @pytest.mark.promise("P-12")
+@example(seed=205, tampering=edit_the_heads)  # the first line cut short, and so taken for a crash
 @given(seed=st.integers(0, 2**32 - 1), tampering=st.sampled_from(TAMPERINGS))
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_change_of_a_history_is_seen(signer: RealSigner, seed: int, tampering: Any) -> None:

@@ -136,6 +136,18 @@ def test_au_01_files_that_are_gone_or_another(kept: Path, harm: Callable[[Path],
     assert checked(kept).tampered
 
 
+def test_au_01_a_first_line_that_looks_torn_but_is_named_by_the_next(
+    kept: Path, opened: Opener, signer: RealSigner
+) -> None:
+    store = opened()
+    store.note(b'{"event":"table"}')
+    store.close()  # a second run: its first line says the chain of certificates anew
+    assert not checked(kept, signer).tampered
+    file = kept / "heads.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'{"payload"', b'{"payload', 1))
+    assert checked(kept, signer).tampered
+
+
 def test_au_01_a_database_that_was_rolled_back(
     kept: Path, opened: Opener, chain: Chain, tmp_path: Path
 ) -> None:
