@@ -5,19 +5,31 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.utils import CryptographyDeprecationWarning
 
 _FIRST = "0" * 64
 """What the first line of a store names as the line before it."""
 _CONTEXT = b"policyd.v1.AuditHeads\0"
+_UNREADABLE = (
+    *(ValueError, KeyError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion),
+    *(
+        CryptographyDeprecationWarning,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ),
+)
+"""What somebody else's certificate or line can raise."""
 _FIELDS: Mapping[str, type] = {
     **dict.fromkeys(
         ("chain", "identity", "podUID", "namespace", "pod", "workload", "sha256", "removedSha256"), str
@@ -77,7 +89,7 @@ def read_heads(path: Path, roots: Sequence[bytes]) -> Said:
             # A crash: the next line names the one before this, and nothing where this was the first ever.
             previous = previous or _FIRST
             continue
-        except (ValueError, KeyError, TypeError, InvalidSignature, x509.InvalidVersion) as error:
+        except _UNREADABLE as error:
             said.problems.append(
                 Finding(f"{path.name} line {number}", str(error) or "its signature is wrong")
             )
@@ -114,7 +126,7 @@ def _checked(
         said.signers.add(_signer(chain, roots))
     if not chain:
         raise ValueError("no certificate to check it by")
-    key = x509.load_der_x509_certificate(chain[0]).public_key()
+    key = _loaded(chain[0]).public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("the certificate's key is no elliptic-curve key")
     text = fields["payload"]
@@ -135,23 +147,30 @@ def _signer(chain: tuple[bytes, ...], roots: Sequence[bytes]) -> str:
 
     When it was signed is not asked: the certificates of former days have ended.
     """
-    certificates = [x509.load_der_x509_certificate(each) for each in chain]
+    certificates = [_loaded(each) for each in chain]
     names = certificates[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     (identity,) = names.get_values_for_type(x509.UniformResourceIdentifier)
     if not roots:
         return identity
     if not identity.endswith("/sa/policyd"):
         raise ValueError(f"signed by {identity}, which is no policyd")
-    above = [x509.load_der_x509_certificate(each) for each in roots]
+    above = [_loaded(each) for each in roots]
     for issued, issuers in zip(certificates, [*([each] for each in certificates[1:]), above], strict=True):
         if not any(_issued_by(issued, issuer) for issuer in issuers):
             raise ValueError(f"the certificate of {identity} leads to none of the roots")
     return identity
 
 
+def _loaded(der: bytes) -> x509.Certificate:
+    """Return a certificate; what is read only for old times' sake (RFC 5280 forbids it) is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        return x509.load_der_x509_certificate(der)
+
+
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except _UNREADABLE:
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
@@ -146,6 +147,19 @@ def test_au_01_a_first_line_that_looks_torn_but_is_named_by_the_next(
     file = kept / "heads.jsonl"
     file.write_bytes(file.read_bytes().replace(b'{"payload"', b'{"payload', 1))
     assert checked(kept, signer).tampered
+
+
+def test_au_01_any_flipped_bit_of_a_certificate_is_a_finding(kept: Path, signer: RealSigner) -> None:
+    file = kept / "heads.jsonl"
+    first, *rest = file.read_bytes().splitlines()
+    line = json.loads(first)
+    leaf = base64.b64decode(line["chain"][0])
+    for at in range(len(leaf)):
+        changed = leaf[:at] + bytes([leaf[at] ^ (1 << at % 8)]) + leaf[at + 1 :]
+        encoded = base64.b64encode(changed).decode()
+        text = json.dumps(line | {"chain": [encoded, *line["chain"][1:]]}, ensure_ascii=False)
+        file.write_bytes(b"\n".join([text.encode(), *rest, b""]))
+        assert checked(kept, signer).tampered, at
 
 
 def test_au_01_a_database_that_was_rolled_back(
