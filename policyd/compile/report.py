@@ -7,6 +7,7 @@ from datetime import datetime
 
 from policyd.compile.compiler import Compiler
 from policyd.compile.exposure import of_policies, of_tables
+from policyd.compile.probes import not_exempt
 from policyd.compile.unused import without_effect
 from policyd.model.finding import Finding
 
@@ -25,6 +26,7 @@ def _all(compiler: Compiler, now: datetime) -> Iterator[Finding]:
     for table in compiler.tables.values():
         yield from table.findings
     yield from without_effect(compiler.world)
+    yield from not_exempt(compiler.world)
     yield from of_policies(compiler, now)
     yield from of_tables(compiler)
 

@@ -8,7 +8,7 @@ from policyd.index.shapes import ContainerPort, DeclaredProbe, Shape, relevant, 
 from policyd.resources.base import Meta
 from policyd.resources.external_workload import ExternalWorkloadSpec
 from policyd.resources.identities import account_of
-from policyd.resources.workload import Container, HTTPGet, PodSpec, Probe
+from policyd.resources.workload import Container, HTTPGet, PodSpec, Probe, TCPSocket
 
 
 def shape_of_pod(
@@ -54,18 +54,41 @@ def _probes(spec: PodSpec) -> tuple[DeclaredProbe, ...]:
     declared = (
         _declared(probe, container)
         for container in (*spec.containers, *sidecars)
-        for probe in container.probes
+        for _, probe in container.named_probes
     )
     return tuple(sorted({probe for probe in declared if probe is not None}))
 
 
+def unanswered(probe: Probe, container: Container) -> tuple[str, str] | None:
+    """Return the field that keeps a probe from being exempt (semantics T6), and why; None where it is."""
+    match probe:
+        case Probe(http_get=HTTPGet(port=port, scheme=scheme, host=host)):
+            field = "httpGet"
+        case Probe(tcp_socket=TCPSocket(port=port, host=host)):
+            field, scheme = "tcpSocket", "HTTP"
+        case _:
+            return None
+    if scheme.upper() != "HTTP":
+        return (
+            f"{field}.scheme",
+            f"{scheme}: the kubelet has no identity, and what TLS hides can't be told apart",
+        )
+    if host:
+        return f"{field}.host", f"{host}: a probe of another host doesn't come to this pod"
+    if _number(port, container) is None:
+        return f"{field}.port", f"{port!r}: the container declares no port of that name"
+    return None
+
+
 def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
     """Return a probe that comes over the network in plaintext to the pod itself; None for any other."""
+    if unanswered(probe, container) is not None:
+        return None
     if probe.http_get is not None:
         return _http(probe.http_get, container)
     if probe.tcp_socket is not None:
         port = _number(probe.tcp_socket.port, container)
-        return None if port is None or probe.tcp_socket.host else DeclaredProbe(port, "tcp")
+        return None if port is None else DeclaredProbe(port, "tcp")
     if probe.grpc is not None:
         return DeclaredProbe(probe.grpc.port, "grpc", service=probe.grpc.service or "")
     return None
@@ -73,7 +96,7 @@ def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
 
 def _http(probe: HTTPGet, container: Container) -> DeclaredProbe | None:
     port = _number(probe.port, container)
-    if port is None or probe.host or probe.scheme.upper() != "HTTP":
+    if port is None:
         return None
     target = probe.path if probe.path.startswith("/") else f"/{probe.path}"
     names = {header.name.lower() for header in probe.http_headers}

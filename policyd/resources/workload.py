@@ -101,10 +101,14 @@ class Container(_Part, frozen=True):
     restart_policy: str | None = None
 
     @property
-    def probes(self) -> tuple[Probe, ...]:
-        """The probes that are declared."""
-        declared = (self.liveness_probe, self.readiness_probe, self.startup_probe)
-        return tuple(probe for probe in declared if probe is not None)
+    def named_probes(self) -> tuple[tuple[str, Probe], ...]:
+        """The probes that are declared, each with its field's name."""
+        declared = (
+            ("livenessProbe", self.liveness_probe),
+            ("readinessProbe", self.readiness_probe),
+            ("startupProbe", self.startup_probe),
+        )
+        return tuple((name, probe) for name, probe in declared if probe is not None)
 
 
 class PodSpec(_Part, frozen=True):

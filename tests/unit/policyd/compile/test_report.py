@@ -24,7 +24,16 @@ kind: Pod
 metadata: {name: solo, namespace: books, annotations: {policyd.dev/opaque-ports: "80, sql"}}
 spec: {containers: [{name: a}]}
 """
+PROBED = """
+apiVersion: batch/v1
+kind: CronJob
+metadata: {{name: tidy, namespace: books}}
+spec: {{jobTemplate: {{spec: {{template: {{spec: {{containers: [{{name: a, livenessProbe: {}}}]}}}}}}}}}}
+"""
 WORLDS = [
+    ("ProbeNotExempt", [PROBED.format("{httpGet: {scheme: HTTPS, port: 80}}")]),
+    ("ProbeNotExempt", [PROBED.format("{httpGet: {port: web}}")]),
+    ("ProbeNotExempt", [PROBED.format("{tcpSocket: {port: 80, host: example.org}}")]),
     ("UnknownAnnotationValue", [SPACE.format("{policyd.dev/default-access: maybe}")]),
     ("UnknownAnnotationValue", [SPACE.format("{config.linkerd.io/opaque-ports: '80, 9-2, sql'}")]),
     ("UnknownAnnotationValue", [POD]),
@@ -84,6 +93,11 @@ def test_each_is_found_with_its_line_and_what_to_do(code: str, texts: list[str])
 def test_a_world_without_fault_has_no_finding() -> None:
     texts = [DEPLOYMENT, SERVER, ROUTE, policy("p", "", ACCOUNT), policy("q", "", ACCOUNT, "HTTPRoute/read")]
     assert report(compiled(*texts), NOW) == ()
+
+
+@pytest.mark.parametrize("probe", ["{exec: {command: [x]}}", "{grpc: {port: 80}}", "{httpGet: {port: 80}}"])
+def test_t6_a_probe_that_is_exempt_has_no_finding(probe: str) -> None:
+    assert report(compiled(PROBED.format(probe)), NOW) == ()
 
 
 def test_the_group_that_was_meant_is_told() -> None:

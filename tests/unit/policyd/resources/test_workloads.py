@@ -55,11 +55,11 @@ def test_every_kind_of_owner(one: One, kind: str) -> None:
         ("http", 8080, "TCP"),
         ("", 53, "UDP"),
     ]
-    liveness, readiness, startup = container.probes
+    liveness, readiness, startup = (probe for _, probe in container.named_probes)
     assert liveness.tcp_socket.port == 8080
     assert (readiness.http_get.port, readiness.http_get.path) == ("http", "/ready?x=1")
     assert startup.grpc.port == 9090
-    assert pod.spec.init_containers[0].probes[0].http_get is None
+    assert pod.spec.init_containers[0].named_probes[0][1].http_get is None
 
 
 def test_a_pod(one: One) -> None:
