@@ -200,12 +200,17 @@ async def test_t7_forbidden_plaintext_is_a_decision_and_leaves_the_meshed_replic
             assert heard == 0
             rules.write_text(allow)
             await load.until(lambda: heard > 0)
+            assert not load.failed
             rules.write_text(deny)
             await _denied_plaintext(mesh)
             before = heard
             await load.more(300)
             assert heard == before
-        assert not load.failed
+        assert len(load.failed) <= CLIENTS, "more than were under way when it was forbidden"
+        for refused in load.failed:  # such a call may have been heard: it is cut, and not sent elsewhere
+            cut = mesh.up.kubelet.records.find(json.loads(refused.rpartition("\r\n\r\n")[2])["decision"])
+            assert cut is not None
+            assert (cut["direction"], cut["peer"]["ip"], cut["status"]) == ("outbound", address, 502)
         assert (record["reason"], record["status"]) == ("no_identity", 502)
         assert (record["direction"], record["peer"]["ip"]) == ("outbound", address)
     finally:
