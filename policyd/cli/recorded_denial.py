@@ -20,9 +20,9 @@ from policyd.compile.table import CompiledTable
 from policyd.explain.manifests import Manifests, Place
 from policyd.explain.past import Asked, Past, attributed, past_of, read_tables
 from policyd.explain.question import Caller, Question
-from policyd.explain.recorded import decision_of, facts_of, not_replayable, question_of, table_of
+from policyd.explain.recorded import agrees, decision_of, facts_of, not_replayable, question_of, table_of
 from policyd.explain.report import Report, replay, unreplayed
-from policyd.explain.story import gate_text
+from policyd.explain.story import gate_text, unlike_replayed
 from policyd.model.names import parse_workload
 from policyd.resources.instants import read_instant
 
@@ -43,12 +43,21 @@ def denial_report(written: str, source: Source, ask: Ask) -> Report:
         )
     question = question_of(record, facts_of(facts))
     answer = replay(manifests, place, question, table)
+    if not agrees(record, answer.decision):
+        return _as_recorded(answer, record)
     past = None if answer.decision.allowed else _past(ask, record, Asked(question, table))
     return replace(
         answer,
         decision=msgspec.structs.replace(answer.decision, id=record.get("id")),
         past=None if past is None else attributed(past, manifests),
     )
+
+
+def _as_recorded(answer: Report, record: Mapping[str, Any]) -> Report:
+    """Return what was recorded, whatever a replay comes to; `now` and the fix are about the present."""
+    told = decision_of(record)
+    why = unlike_replayed(told, answer.decision, record.get("detail"))
+    return replace(answer, decision=told, why=why, near_misses=())
 
 
 def _table(ask: Ask, record: Mapping[str, Any]) -> CompiledTable:

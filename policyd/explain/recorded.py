@@ -80,6 +80,14 @@ def decision_of(record: Mapping[str, Any]) -> Explanation:
         raise ResourceError(f"the record is no decision: {error}") from error
 
 
+def agrees(record: Mapping[str, Any], again: Explanation) -> bool:
+    """Whether a replay came to what was recorded: a table's age and a certificate's dates are not."""
+    recorded = decision_of(record)
+    return all(
+        getattr(recorded, field) == getattr(again, field) for field in ("verdict", "reason", "authorization")
+    )
+
+
 def question_of(record: Mapping[str, Any], facts: Facts) -> Question:
     """Return the question that a denial line records. Raises ResourceError where it can't be asked again.
 

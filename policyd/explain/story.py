@@ -29,6 +29,21 @@ _GATE = "the gate refuses the request before any policy"
 _PROTOCOL = "the port takes no such bytes: a rule reads HTTP there, or its Server names another protocol"
 
 
+_OUTSIDE_TABLE = {
+    "policy_stale": "the rule table was older than MeshDefaults.maxTableAge allows",
+    "overloaded": "the proxy was at one of its limits",
+    "engine_error": "the engine failed, and what can't be decided is refused",
+    "peer_rejected": "the peer's certificate wasn't valid at that time, or was revoked",
+}
+
+
+def unlike_replayed(recorded: Explanation, again: Explanation, detail: object) -> str:
+    """Return why a recorded decision isn't what its table comes to: what decided isn't in the record."""
+    known = _OUTSIDE_TABLE.get(recorded.reason, f"it was refused as {recorded.reason}")
+    told = f" ({detail})" if detail else ""
+    return f"{known}{told}; its rule table alone comes to {again.verdict} ({again.reason})"
+
+
 def because(manifests: Manifests, table: CompiledTable | None, asked: Question, told: Explanation) -> str:
     """Return why the decision came out as it did, in one sentence."""
     if table is None or told.step == 1:

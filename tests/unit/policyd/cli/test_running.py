@@ -149,6 +149,21 @@ def test_a_denial_is_replayed_on_the_table_that_denied_it(
     assert answer["nearMisses"][0]["failed"] == ["identity"]
 
 
+def test_what_was_recorded_holds_where_a_replay_comes_out_otherwise(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table's age isn't recorded, so its bytes alone can't say `policy_stale`."""
+    answers = up_of(folder)
+    answers["denial id-1"]["denial"] |= {"reason": "policy_stale", "status": 503}
+    with answering(at(folder), answers):
+        assert run(["explain", "id-1", "-o", "json"]) == ExitCode.NO
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["id"], answer["verdict"], answer["reason"]) == ("id-1", "deny", "policy_stale")
+    assert "older than MeshDefaults.maxTableAge allows" in answer["why"]
+    assert "comes to deny (no_matching_rule)" in answer["why"]
+    assert answer["now"]["reason"] == "no_matching_rule"
+
+
 def test_the_page_shows_the_fix_while_it_is_still_denied(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
