@@ -1,4 +1,4 @@
-"""What a run found: a table on the screen, Markdown with bars, and every measurement as a JSON line."""
+"""What a run found: a table on the screen, Markdown with a plot, and every measurement as a JSON line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from bench.proxies import machine
+from bench.proxies import machine, plot
 from bench.proxies.run import Plan, Result
-from bench.proxies.summary import OURS, PROXIES, Line, others_share, short, summarise
+from bench.proxies.summary import PROXIES, Line, others_share, summarise
 
 _COLUMNS = ("per", "rules", *PROXIES, "÷ envoy", "÷ haproxy", "target", "")
-_BAR_CHARACTERS = 40
 
 
 def table(plan: Plan, results: Sequence[Result]) -> Table:
@@ -26,9 +25,10 @@ def table(plan: Plan, results: Sequence[Result]) -> Table:
 
 
 def write(plan: Plan, results: Sequence[Result], folder: Path) -> None:
-    """Write `proxies.md` and `proxies.jsonl` into a folder."""
+    """Write `proxies.md`, `proxies.svg` and `proxies.jsonl` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "proxies.md").write_text(markdown(plan, results))
+    (folder / "proxies.svg").write_text(plot.svg(summarise(plan.rows, results)))
     lines = (json.dumps(asdict(result), ensure_ascii=False) for result in results)
     (folder / "proxies.jsonl").write_text("".join(f"{line}\n" for line in lines))
 
@@ -36,12 +36,9 @@ def write(plan: Plan, results: Sequence[Result], folder: Path) -> None:
 def markdown(plan: Plan, results: Sequence[Result]) -> str:
     """Return the whole report."""
     lines = summarise(plan.rows, results)
-    return (
-        "\n\n".join(
-            part for part in (_head(plan, results), _table(lines), _problems(lines), _bars(lines)) if part
-        ).rstrip()
-        + "\n"
-    )
+    drawn = "![CPU of each proxy, row by row](proxies.svg)"
+    parts = (_head(plan, results), _table(lines), drawn, _problems(lines))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(plan: Plan, results: Sequence[Result]) -> str:
@@ -59,16 +56,21 @@ def _table(lines: Sequence[Line]) -> str:
 
 
 def _cells(line: Line) -> list[str]:
-    target = line.figure.target
     return [
         line.title,
         f"{line.row.rules:,}",
         *(_with_unit(line, proxy) for proxy in PROXIES),
-        line.ratio("envoy"),
-        line.ratio("haproxy"),
-        "–" if target is None else f"≤ {target:g} {line.figure.unit}",
+        *("–" if (share := line.share(peer)) is None else f"{share:.2f}" for peer in ("envoy", "haproxy")),
+        _target(line),
         line.verdict,
     ]
+
+
+def _target(line: Line) -> str:
+    shares = [f"{most:g} × {peer}" for peer, most in line.figure.shares]
+    target = line.figure.target
+    most = shares or ([] if target is None else [f"{target:g} {line.figure.unit}"])
+    return f"≤ {', '.join(most)}" if most else "–"
 
 
 def _with_unit(line: Line, proxy: str) -> str:
@@ -80,19 +82,3 @@ def _problems(lines: Sequence[Line]) -> str:
         f"- {line.row.name}, {proxy}: {problem}" for line in lines for proxy, problem in line.problems.items()
     }
     return "\n".join(["Not measured:", "", *sorted(found)]) if found else ""
-
-
-def _bars(lines: Sequence[Line]) -> str:
-    """Draw the CPU figures: twice ours is twice as long, and what doesn't fit ends in an arrow."""
-    blocks = [_block(line) for line in lines if line.figure.key == "cpu_us" and OURS in line.numbers]
-    return "\n".join(["```text", "\n\n".join(blocks), "```"]) if blocks else ""
-
-
-def _block(line: Line) -> str:
-    unit = line.numbers[OURS].median / (_BAR_CHARACTERS / 5)
-    drawn = [f"{line.title}, {line.row.rules:,} rules"]
-    for proxy, number in line.numbers.items():
-        length = max(1, round(number.median / unit))
-        bar = "█" * length if length <= _BAR_CHARACTERS else "█" * (_BAR_CHARACTERS - 1) + "▶"
-        drawn.append(f"  {proxy:<14} {bar} {short(number.median)} {line.figure.unit}")
-    return "\n".join(drawn)

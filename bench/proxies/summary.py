@@ -45,24 +45,27 @@ class Line:
         more = len(self.row.figures) > 1
         return f"{self.row.title}, {self.figure.key.rsplit('_', 1)[0]}" if more else self.row.title
 
-    def ratio(self, peer: str) -> str:
-        """Say what part of a peer's number ours is."""
+    def share(self, peer: str) -> float | None:
+        """Return what part of a peer's number ours is; None where one of them is missing."""
         ours, theirs = self.numbers.get(OURS), self.numbers.get(peer)
         if ours is None or theirs is None or theirs.median <= 0:
-            return "–"
-        return f"{ours.median / theirs.median:.2f}"
+            return None
+        return ours.median / theirs.median
 
     @property
     def verdict(self) -> str:
         """Say whether the target is met, as far as this run can tell."""
-        ours, target = self.numbers.get(OURS), self.figure.target
-        if target is None:
+        ours = self.numbers.get(OURS)
+        shares = [(self.share(peer), most) for peer, most in self.figure.shares]
+        known = [share <= most for share, most in shares if share is not None]
+        if self.figure.target is None and not self.figure.shares:
             return "–"
         if ours is None:
             return "not yet"
         if ours.least <= 0:
             return "noise"  # less than nothing was added: the machine had other things to do
-        return "met" if ours.median <= target else "missed"
+        met = all(known) if known else self.figure.target is not None and ours.median <= self.figure.target
+        return "met" if met else "missed"
 
     def cell(self, proxy: str) -> str:
         """Return a proxy's number as text."""
