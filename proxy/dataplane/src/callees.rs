@@ -4,9 +4,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::rc::Rc;
+use std::net::SocketAddr;
+use std::rc::{Rc, Weak as Weakly};
 use std::sync::{Arc, Weak};
 
+use engine::Reason;
 use tokio::time::{Duration, Instant};
 
 use crate::balance::{self, Chance, Load, Standing};
@@ -16,6 +18,7 @@ use crate::discovery::{Discovery, Endpoint};
 use crate::endpoint::{Checked, Passage, Wire};
 use crate::enforcement::Enforced;
 use crate::http1::{Connection, Pool};
+use crate::http2::Channel;
 use crate::limits;
 use crate::places::Place;
 use crate::service_metrics::{ServiceMetrics, Trouble};
@@ -34,6 +37,11 @@ impl Held {
     pub fn new(checked: Checked) -> Self {
         Self { checked, idle: None }
     }
+
+    /// Of a shared connection, with its place for as long as it is open. None: it doesn't stay when it is idle.
+    pub fn shared(checked: Checked, idle: Option<Place>) -> Self {
+        Self { checked, idle }
+    }
 }
 
 impl AsRef<Passage> for Held {
@@ -42,8 +50,53 @@ impl AsRef<Passage> for Held {
     }
 }
 
-/// A connection that carries requests to an endpoint.
+/// A connection that carries requests to an endpoint, one after the other.
 pub type Lane = Connection<Wire, Held>;
+
+/// The connections that carry requests to an endpoint side by side.
+pub type Lines = Channel<Held, Missed>;
+
+/// How an endpoint was missed, for all who waited for one dial.
+#[derive(Debug, Clone)]
+pub enum Missed {
+    /// It isn't who it must be: a denial.
+    Refused(Reason, Rc<str>),
+    /// It can't be reached.
+    Failed,
+}
+
+/// What one worker has in flight to endpoints of all services.
+#[derive(Debug, Default)]
+pub struct Exchanges {
+    /// The shared connections, by address and identity: two services that have an endpoint in common share them too.
+    lines: RefCell<HashMap<Key, Weakly<Lines>>>,
+    flights: Cell<usize>,
+}
+
+type Key = (SocketAddr, Option<Box<str>>);
+
+impl Exchanges {
+    /// Requests and connections in flight.
+    pub fn flights(&self) -> usize {
+        self.flights.get()
+    }
+
+    fn of(&self, endpoint: &Endpoint) -> Rc<Lines> {
+        let mut known = self.lines.borrow_mut();
+        known.retain(|_, lines| lines.strong_count() > 0);
+        let of = known.entry(key(endpoint)).or_default();
+        if let Some(lines) = of.upgrade() {
+            return lines;
+        }
+        let lines = Rc::default();
+        *of = Rc::downgrade(&lines);
+        lines
+    }
+}
+
+fn key(endpoint: &Endpoint) -> Key {
+    (endpoint.address, endpoint.identity.clone())
+}
 
 /// One endpoint.
 #[derive(Debug)]
@@ -53,15 +106,20 @@ pub struct Callee {
     load: RefCell<Load>,
     circuit: RefCell<Circuit>,
     idle: Pool<Wire, Held>,
+    /// Its shared connections.
+    pub lines: Rc<Lines>,
     /// Discovery no longer has it.
     gone: Cell<bool>,
+    exchanges: Rc<Exchanges>,
     metrics: Arc<ServiceMetrics>,
 }
 
 impl Callee {
-    fn new(endpoint: Endpoint, metrics: Arc<ServiceMetrics>) -> Self {
+    fn new(endpoint: Endpoint, exchanges: Rc<Exchanges>, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
+            lines: exchanges.of(&endpoint),
             endpoint,
+            exchanges,
             load: RefCell::default(),
             circuit: RefCell::default(),
             idle: Pool::bounded(limits::OUTBOUND_IDLE_PER_ENDPOINT, limits::OUTBOUND_IDLE),
@@ -81,6 +139,7 @@ impl Callee {
     pub fn begin(self: &Rc<Self>) -> Flight {
         self.load.borrow_mut().begin();
         self.metrics.in_flight.add(1);
+        self.exchanges.flights.set(self.exchanges.flights.get() + 1);
         Flight(Rc::clone(self))
     }
 
@@ -110,6 +169,20 @@ impl Callee {
         lane.proof.idle = shared.idle_places.take();
         if lane.proof.idle.is_some() {
             self.idle.put(lane);
+        }
+    }
+
+    /// Counts a request on a connection that was there before.
+    pub fn reused(&self) {
+        self.metrics.reused.add(1);
+    }
+
+    /// Lets go of all connections that carry nothing; those that do end with what they carry. Shared ones stay where
+    /// another service has them.
+    fn let_go(&self) {
+        self.idle.clear();
+        if Rc::strong_count(&self.lines) == 1 {
+            self.lines.clear();
         }
     }
 
@@ -151,8 +224,10 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        let flights = &self.0.exchanges.flights;
         self.0.load.borrow_mut().end();
         self.0.metrics.in_flight.add(-1);
+        flights.set(flights.get().saturating_sub(1));
     }
 }
 
@@ -195,17 +270,19 @@ pub struct Callees {
     /// The discovery that they are of.
     of: RefCell<Weak<Discovery>>,
     chance: RefCell<Chance>,
+    exchanges: Rc<Exchanges>,
     metrics: Arc<ServiceMetrics>,
 }
 
 impl Callees {
     /// Of a service, by `namespace/name:port`. Nothing is known of it yet.
-    pub fn new(service: &str, metrics: Arc<ServiceMetrics>) -> Self {
+    pub fn new(service: &str, exchanges: Rc<Exchanges>, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
             service: service.to_owned(),
             all: RefCell::default(),
             of: RefCell::default(),
             chance: RefCell::new(Chance::new(RandomState::new().hash_one(service))),
+            exchanges,
             metrics,
         }
     }
@@ -219,7 +296,6 @@ impl Callees {
         *self.of.borrow_mut() = Arc::downgrade(discovery);
         let found = discovery.service(&self.service).map_or(&[][..], |service| service.endpoints());
         let mut all = self.all.borrow_mut();
-        let key = |endpoint: &Endpoint| (endpoint.address, endpoint.identity.clone());
         let mut before: HashMap<_, _> =
             all.drain(..).map(|callee| (key(&callee.endpoint), callee)).collect();
         for endpoint in found {
@@ -228,13 +304,17 @@ impl Callees {
                 continue;
             }
             let known = before.remove(&key(endpoint));
-            let new = || Rc::new(Callee::new(endpoint.clone(), Arc::clone(&self.metrics)));
-            all.push(known.unwrap_or_else(new));
+            all.push(known.unwrap_or_else(|| Rc::new(self.callee(endpoint))));
         }
         for callee in before.into_values() {
             callee.gone.set(true);
-            callee.idle.clear();
+            callee.let_go();
         }
+    }
+
+    fn callee(&self, endpoint: &Endpoint) -> Callee {
+        let exchanges = Rc::clone(&self.exchanges);
+        Callee::new(endpoint.clone(), exchanges, Arc::clone(&self.metrics))
     }
 
     /// The next one to call among those of which `may` says yes.
@@ -255,14 +335,17 @@ impl Callees {
     /// Closes idle connections that have been idle for long, and those whose endpoint may no longer be talked to.
     pub fn prune(&self, shared: &Shared, enforced: &Arc<Enforced>) {
         for callee in &*self.all.borrow() {
-            callee.idle.retain(|held| held.checked.rejected(shared, enforced).is_none());
+            let stands = |held: &Held| held.checked.rejected(shared, enforced).is_none();
+            callee.idle.retain(stands);
+            callee.lines.retain(stands);
         }
     }
 
-    /// Closes all idle connections.
+    /// Closes all connections that carry nothing, and those that do when they no longer do.
     pub fn clear(&self) {
         for callee in &*self.all.borrow() {
             callee.idle.clear();
+            callee.lines.clear();
         }
     }
 }

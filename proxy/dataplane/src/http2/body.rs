@@ -9,7 +9,8 @@ use engine::gate::GateRule;
 use h2::{RecvStream, SendStream};
 use tokio::time::timeout;
 
-use super::{fields, limits};
+use super::fields::{self, Passing};
+use super::limits;
 
 /// How a transfer can fail.
 #[derive(Debug)]
@@ -24,13 +25,12 @@ pub(super) enum Fault {
     Malformed(GateRule),
 }
 
-/// Moves a body to its end, trailers included. `taken` becomes true with its first byte. `grpc`: it is of gRPC, whose
-/// trailers are freer.
+/// Moves a body to its end, trailers included. `taken` becomes true with its first byte.
 pub(super) async fn transfer(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     taken: &Cell<bool>,
-    grpc: bool,
+    passing: Passing,
 ) -> Result<(), Fault> {
     while let Some(piece) = next(from, to).await? {
         taken.set(true);
@@ -41,7 +41,7 @@ pub(super) async fn transfer(
         }
     }
     let end = match from.trailers().await.map_err(Fault::Sender)? {
-        Some(all) => fields::trailers(all, grpc).map_err(Fault::Malformed)?,
+        Some(all) => fields::trailers(all, passing).map_err(Fault::Malformed)?,
         None => http::HeaderMap::new(),
     };
     let sent =

@@ -10,20 +10,29 @@
 
 mod body;
 mod budget;
+mod calls;
+mod carry;
 mod channel;
 mod downgrade;
 mod fields;
 mod frames;
 pub mod limits;
+mod line;
 mod meter;
+mod metered;
+mod pulse;
 mod relay;
 mod reply;
 mod server;
 mod stream;
 mod timeout;
 
-pub use channel::Channel;
-pub use server::serve;
+pub use calls::serve_calls;
+pub(crate) use carry::carry;
+pub use channel::{Channel, NoPlace, Opened};
+pub(crate) use fields::carried;
+pub use line::{Manner, Place};
+pub use stream::serve;
 
 #[cfg(test)]
 mod tests;
