@@ -20,6 +20,7 @@ use crate::enforcement::Enforced;
 use crate::http1::{Connection, Pool};
 use crate::http2::Channel;
 use crate::limits;
+use crate::metrics::Metrics;
 use crate::places::Place;
 use crate::service_metrics::{ServiceMetrics, Trouble};
 use crate::shared::Shared;
@@ -30,17 +31,36 @@ pub struct Held {
     /// That it was checked, and how.
     pub checked: Checked,
     idle: Option<Place>,
+    _counted: Option<Counted>,
+}
+
+/// A shared connection that is open.
+#[derive(Debug)]
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn new(metrics: &Arc<Metrics>) -> Self {
+        metrics.shared_connections.add(1);
+        metrics.shared_open.add(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shared_open.add(-1);
+    }
 }
 
 impl Held {
     /// Of a new connection.
     pub fn new(checked: Checked) -> Self {
-        Self { checked, idle: None }
+        Self { checked, idle: None, _counted: None }
     }
 
     /// Of a shared connection, with its place for as long as it is open. None: it doesn't stay when it is idle.
-    pub fn shared(checked: Checked, idle: Option<Place>) -> Self {
-        Self { checked, idle }
+    pub fn shared(checked: Checked, idle: Option<Place>, metrics: &Arc<Metrics>) -> Self {
+        Self { checked, idle, _counted: Some(Counted::new(metrics)) }
     }
 }
 

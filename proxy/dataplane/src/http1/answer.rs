@@ -61,6 +61,8 @@ pub(crate) enum Broken {
     Unheard,
     /// The other side has not worked on the request, and never will.
     Unprocessed,
+    /// It has refused it without a word.
+    Refused,
     /// The application is at fault.
     Application(Failure),
     /// The client can't be written to.

@@ -105,7 +105,7 @@ fn goes_again(broken: &Broken, progress: &Progress<'_>) -> bool {
     match broken {
         Broken::Unheard => is_repeatable(progress.request),
         Broken::Unprocessed => !progress.body_taken.get(),
-        Broken::Application(_) | Broken::Client => false,
+        Broken::Refused | Broken::Application(_) | Broken::Client => false,
     }
 }
 
@@ -217,7 +217,7 @@ where
         Stopped::GivenUp(GivenUp::Body(fault)) => {
             refusal_of_body(&fault, progress.request).map(|refusal| caller.refuse(&refusal))
         }
-        Stopped::GivenUp(GivenUp::Answer(Broken::Client)) => None,
+        Stopped::GivenUp(GivenUp::Answer(Broken::Refused | Broken::Client)) => None,
         Stopped::GivenUp(GivenUp::Answer(Broken::Unheard | Broken::Unprocessed)) => {
             Some(caller.failed(Failure::Unreachable))
         }

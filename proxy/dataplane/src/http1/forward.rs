@@ -141,7 +141,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
     ) -> Next {
         let answer = match given_up {
             GivenUp::Body(fault) => self.refuse_body(&fault, progress.request),
-            GivenUp::Answer(Broken::Client) => None,
+            GivenUp::Answer(Broken::Refused | Broken::Client) => None,
             GivenUp::Answer(Broken::Unheard | Broken::Unprocessed) => {
                 Some(self.decider.failed(Failure::BadAnswer))
             }

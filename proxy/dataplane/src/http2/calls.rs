@@ -62,6 +62,11 @@ impl<K: Caller + 'static> Service for Calls<K> {
     }
 }
 
+/// How a proxy of ours refuses what its port doesn't take (semantics D5).
+pub(super) fn is_without_a_word(reason: Reason) -> bool {
+    reason == Reason::HTTP_1_1_REQUIRED
+}
+
 /// Why a call ended before its answer did.
 enum Stopped {
     /// There is no endpoint for it, or the one it went to may no longer be talked to.
@@ -95,7 +100,7 @@ impl<K: Caller> Calls<K> {
         let (place, flight) = self.place(request, None, reply).await?;
         let result = self.exchange(request, (&place, &flight), (body, reply), &seen).await;
         let Err(Stopped::Broken(Broken::Unprocessed)) = result else { return result };
-        if seen.taken.get() || reply.has_begun() {
+        if !seen.sent.is_kept() || reply.has_begun() {
             return result;
         }
         drop(place);
@@ -149,7 +154,9 @@ impl<K: Caller> Calls<K> {
     fn give_up(&self, broken: &Broken, request: &CanonicalRequest, reply: &mut Reply) {
         let failure = match *broken {
             Broken::Client => return reply.reset(Reason::CANCEL),
-            Broken::Reset(reason) if reply.has_begun() => return reply.reset(reason),
+            Broken::Reset(reason) if reply.has_begun() || is_without_a_word(reason) => {
+                return reply.reset(reason);
+            }
             Broken::Malformed(rule, field) => {
                 let answer = self.0.refuse(&refusal(request, rule, field));
                 let grpc = request.is_grpc_content_type();

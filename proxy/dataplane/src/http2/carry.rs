@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{self, room};
+use super::calls::is_without_a_word;
 use super::downgrade::{end, lines};
 use super::fields::{self, Passing};
 use super::limits;
@@ -188,6 +189,7 @@ fn of_stream(broken: stream::Broken) -> Broken {
         stream::Broken::Lost => Broken::Unheard,
         stream::Broken::Client => Broken::Client,
         stream::Broken::Application(failure) => Broken::Application(failure),
+        stream::Broken::Reset(reason) if is_without_a_word(reason) => Broken::Refused,
         stream::Broken::Reset(_) | stream::Broken::Malformed(..) => BAD,
     }
 }

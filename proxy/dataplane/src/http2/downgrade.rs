@@ -148,7 +148,7 @@ async fn pass_back<R: AsyncRead + Unpin>(
                 // An interim answer is an answer: the application has seen the request.
                 answer::Broken::Unheard if heads == 0 => Broken::Unprocessed,
                 answer::Broken::Application(failure) => Broken::Application(failure),
-                answer::Broken::Unheard | answer::Broken::Unprocessed | answer::Broken::Client => BAD,
+                _ => BAD,
             })?,
             () = poll_fn(|context| reply.poll_gone(context)) => return Err(Broken::Client),
         };
@@ -199,7 +199,11 @@ async fn move_body<R: AsyncRead + Unpin>(
             Step::Data(data) => {
                 let piece = Bytes::copy_from_slice(data);
                 reader.consume(piece.len());
-                pass(piece, to).await?;
+                let last = matches!(decoder, Decoder::Length(0));
+                pass(piece, last, to).await?;
+                if last {
+                    return Ok(());
+                }
             }
             Step::End => return end(decoder.trailers(), to).map_err(|fault| unended(&fault)),
             Step::More => {
@@ -222,11 +226,11 @@ fn unended(fault: &Fault) -> Broken {
     if matches!(fault, Fault::Receiver) { Broken::Client } else { BAD }
 }
 
-async fn pass(mut piece: Bytes, to: &mut SendStream<Bytes>) -> Result<(), Broken> {
+async fn pass(mut piece: Bytes, last: bool, to: &mut SendStream<Bytes>) -> Result<(), Broken> {
     while !piece.is_empty() {
         let room = room(to, piece.len()).await.map_err(|_| Broken::Client)?;
         let part = piece.split_to(room.min(piece.len()));
-        to.send_data(part, false).map_err(|_| Broken::Client)?;
+        to.send_data(part, last && piece.is_empty()).map_err(|_| Broken::Client)?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use engine::gate::{GateRule, is_reserved};
 use engine::request::{CanonicalRequest, is_grpc};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 
 use super::limits;
 use crate::http1;
@@ -114,6 +114,17 @@ pub(super) fn speaks_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| is_grpc(value.as_bytes()))
 }
 
+/// How an answer says that the request went, in terms of HTTP: 503 for a call of gRPC that fails at once by fault of its
+/// server (ours: unknown, deadline, exhausted, internal, unavailable, data loss).
+pub(super) fn outcome_of(head: &Response<()>, ended: bool) -> u16 {
+    const FAILURES: [&[u8]; 6] = [b"2", b"4", b"8", b"13", b"14", b"15"];
+    let status = head.headers().get(GRPC_END[0]).filter(|_| ended && speaks_grpc(head.headers()));
+    if status.is_some_and(|status| FAILURES.contains(&status.as_bytes())) {
+        return StatusCode::SERVICE_UNAVAILABLE.as_u16();
+    }
+    head.status().as_u16()
+}
+
 /// What passes of an answer's head; none where it breaks the rules (G20). `ended`: nothing follows it; `decision`: it comes
 /// from a proxy of ours.
 pub(super) fn of_answer(head: Response<()>, ended: bool, decision: bool) -> Option<Response<()>> {
@@ -209,6 +220,17 @@ mod tests {
     #[test]
     fn t5_what_http2_would_change_does_not_go_on() {
         assert!(to_application(&request("GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n", true)).is_none());
+    }
+
+    #[test]
+    fn a_call_that_fails_at_once_is_no_fast_answer() {
+        let head = |status: &'static str| {
+            let head = Response::builder().header(CONTENT_TYPE, "application/grpc");
+            head.header("grpc-status", status).body(()).unwrap()
+        };
+        assert_eq!((outcome_of(&head("14"), true), outcome_of(&head("14"), false)), (503, 200));
+        assert_eq!(outcome_of(&head("5"), true), 200);
+        assert_eq!(outcome_of(&Response::builder().status(404).body(()).unwrap(), true), 404);
     }
 
     #[test]

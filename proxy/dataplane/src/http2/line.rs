@@ -239,7 +239,9 @@ enum Ended {
     Closed,
     /// It has carried nothing for long.
     Idle,
-    /// The other end is gone, or must not go on: with what it did.
+    /// The other end says nothing any more.
+    Gone,
+    /// The other end must not go on: what it did.
     Flaw(&'static str),
 }
 
@@ -311,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P> Driven<S, P> {
         }
         let heard = self.meter.heard();
         let pulse = self.pulse.as_mut().map(|pulse| pulse.look(now, heard)).transpose();
-        let pulse = pulse.map_err(|_| Ended::Flaw("it doesn't say whether it is there"))?;
+        let pulse = pulse.map_err(|_| Ended::Gone)?;
         Ok([unfinished, idle, pulse].into_iter().flatten().min())
     }
 

@@ -35,4 +35,4 @@ pub use line::{Manner, Place};
 pub use stream::serve;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

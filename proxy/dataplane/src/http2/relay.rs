@@ -14,7 +14,7 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use tokio::time::{Instant, sleep_until};
 
-use super::body::{Fault, transfer};
+use super::body::{Fault, Sent, transfer};
 use super::channel::NoPlace;
 use super::fields::{self, Passing};
 use super::limits;
@@ -36,7 +36,7 @@ where
 {
     let seen = Seen::default();
     let mut result = attempt(request, onward, (body, reply), &seen).await;
-    if matches!(result, Err(Broken::Unprocessed)) && !seen.taken.get() && !reply.has_begun() {
+    if matches!(result, Err(Broken::Unprocessed)) && seen.sent.is_kept() && !reply.has_begun() {
         result = attempt(request, onward, (body, reply), &seen).await;
     }
     result
@@ -87,8 +87,8 @@ fn interim(status: http::StatusCode) -> Response<()> {
 /// How far a request has come, on all its ways.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Something of its body has gone out.
-    pub(super) taken: Cell<bool>,
+    /// What has gone out of its body.
+    pub(super) sent: Sent,
     /// When its answer began, and with which status.
     pub(super) answered: Cell<Option<(Instant, u16)>>,
 }
@@ -122,7 +122,7 @@ impl Exchange<'_> {
         let passing = Passing { grpc, decision: false };
         let mut sending = !whole;
         let mut silent_from = whole.then(Instant::now);
-        let mut upload = std::pin::pin!(transfer(body, &mut send, &self.seen.taken, passing));
+        let mut upload = std::pin::pin!(transfer(body, &mut send, Some(&self.seen.sent), passing));
         let mut answer = std::pin::pin!(self.answer(place, response, reply));
         loop {
             let patience = silent_from.map(|since| since + limits::ANSWER);
@@ -157,8 +157,9 @@ impl Exchange<'_> {
         reply: &mut Reply,
     ) -> Result<(), Broken> {
         let (head, mut body) = self.head(place, &mut response, reply).await?;
-        self.seen.answered.set(Some((Instant::now(), head.status().as_u16())));
         let ended = body.is_end_stream();
+        self.seen.sent.forget();
+        self.seen.answered.set(Some((Instant::now(), fields::outcome_of(&head, ended))));
         let head = fields::of_answer(head, ended, self.from_proxy).ok_or(BAD)?;
         let grpc = fields::speaks_grpc(head.headers());
         let to_client = reply.begin(head, ended).map_err(|_| Broken::Client)?;
@@ -166,10 +167,10 @@ impl Exchange<'_> {
             return Ok(());
         }
         let passing = Passing { grpc, decision: self.from_proxy };
-        match transfer(&mut body, to_client, &Cell::new(false), passing).await {
+        match transfer(&mut body, to_client, None, passing).await {
             Ok(()) => Ok(()),
             Err(Fault::Receiver | Fault::Stalled) => Err(Broken::Client),
-            Err(Fault::Sender(error)) if error.is_reset() => {
+            Err(Fault::Sender(error)) if error.is_reset() && error.is_remote() => {
                 Err(error.reason().map_or(BAD, Broken::Reset))
             }
             Err(Fault::Sender(_) | Fault::Malformed(_)) => Err(BAD),
@@ -240,9 +241,12 @@ fn unanswered<P>(error: &h2::Error, place: &Place<P>) -> Broken {
     if !error.is_reset() {
         place.retire();
     }
-    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
-    if error.is_remote() && (refused || error.is_go_away()) {
+    let reset = error.reason().filter(|_| error.is_reset() && error.is_remote());
+    let goodbye = error.is_remote() && error.is_go_away();
+    if goodbye || reset == Some(Reason::REFUSED_STREAM) {
         Broken::Unprocessed
+    } else if let Some(code) = reset {
+        Broken::Reset(code)
     } else if error.is_io() && place.flaw().is_none() {
         Broken::Lost
     } else {

@@ -66,7 +66,7 @@ impl OutboundPort {
             stays: idle.is_some(),
             window_bytes: SHARED_WINDOW_BYTES,
         };
-        match callee.lines.open(wire, Held::shared(checked, idle), manner).await {
+        match callee.lines.open(wire, Held::shared(checked, idle, &shared.metrics), manner).await {
             Ok(opened) => {
                 dial.reached();
                 Ok(opened)

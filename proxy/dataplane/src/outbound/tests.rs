@@ -1,6 +1,9 @@
 //! Both sides on loopback: an application, its outbound port, mutual TLS, an inbound port, the application behind it.
 
+mod carried;
 mod choices;
+mod hostile;
+mod streams;
 
 use engine::Facts;
 use tokio::io::AsyncReadExt as _;
