@@ -4,119 +4,29 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
-use std::rc::{Rc, Weak as Weakly};
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
-use engine::Reason;
 use tokio::time::{Duration, Instant};
 
 use crate::balance::{self, Chance, Load, Standing};
 use crate::circuit::Circuit;
 use crate::clock;
 use crate::discovery::{Discovery, Endpoint};
-use crate::endpoint::{Checked, Passage, Wire};
+use crate::endpoint::Wire;
 use crate::enforcement::Enforced;
 use crate::http1::{Connection, Pool};
-use crate::http2::Channel;
 use crate::limits;
-use crate::metrics::Metrics;
-use crate::places::Place;
 use crate::service_metrics::{ServiceMetrics, Trouble};
 use crate::shared::Shared;
 
-/// What is known of the other end of an outbound connection; its place while it is idle.
-#[derive(Debug)]
-pub struct Held {
-    /// That it was checked, and how.
-    pub checked: Checked,
-    idle: Option<Place>,
-    _counted: Option<Counted>,
-}
+mod exchanges;
 
-/// A shared connection that is open.
-#[derive(Debug)]
-struct Counted(Arc<Metrics>);
-
-impl Counted {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.shared_connections.add(1);
-        metrics.shared_open.add(1);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.shared_open.add(-1);
-    }
-}
-
-impl Held {
-    /// Of a new connection.
-    pub fn new(checked: Checked) -> Self {
-        Self { checked, idle: None, _counted: None }
-    }
-
-    /// Of a shared connection, with its place for as long as it is open. None: it doesn't stay when it is idle.
-    pub fn shared(checked: Checked, idle: Option<Place>, metrics: &Arc<Metrics>) -> Self {
-        Self { checked, idle, _counted: Some(Counted::new(metrics)) }
-    }
-}
-
-impl AsRef<Passage> for Held {
-    fn as_ref(&self) -> &Passage {
-        self.checked.as_ref()
-    }
-}
+use exchanges::key;
+pub use exchanges::{Exchanges, Held, Lines, Missed};
 
 /// A connection that carries requests to an endpoint, one after the other.
 pub type Lane = Connection<Wire, Held>;
-
-/// The connections that carry requests to an endpoint side by side.
-pub type Lines = Channel<Held, Missed>;
-
-/// How an endpoint was missed, for all who waited for one dial.
-#[derive(Debug, Clone)]
-pub enum Missed {
-    /// It isn't who it must be: a denial.
-    Refused(Reason, Rc<str>),
-    /// It can't be reached.
-    Failed,
-}
-
-/// What one worker has in flight to endpoints of all services.
-#[derive(Debug, Default)]
-pub struct Exchanges {
-    /// The shared connections, by address and identity: two services that have an endpoint in common share them too.
-    lines: RefCell<HashMap<Key, Weakly<Lines>>>,
-    flights: Cell<usize>,
-}
-
-type Key = (SocketAddr, Option<Box<str>>);
-
-impl Exchanges {
-    /// Requests and connections in flight.
-    pub fn flights(&self) -> usize {
-        self.flights.get()
-    }
-
-    fn of(&self, endpoint: &Endpoint) -> Rc<Lines> {
-        let mut known = self.lines.borrow_mut();
-        known.retain(|_, lines| lines.strong_count() > 0);
-        let of = known.entry(key(endpoint)).or_default();
-        if let Some(lines) = of.upgrade() {
-            return lines;
-        }
-        let lines = Rc::default();
-        *of = Rc::downgrade(&lines);
-        lines
-    }
-}
-
-fn key(endpoint: &Endpoint) -> Key {
-    (endpoint.address, endpoint.identity.clone())
-}
 
 /// One endpoint.
 #[derive(Debug)]
@@ -159,7 +69,7 @@ impl Callee {
     pub fn begin(self: &Rc<Self>) -> Flight {
         self.load.borrow_mut().begin();
         self.metrics.in_flight.add(1);
-        self.exchanges.flights.set(self.exchanges.flights.get() + 1);
+        self.exchanges.take_off();
         Flight(Rc::clone(self))
     }
 
@@ -244,10 +154,9 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        let flights = &self.0.exchanges.flights;
+        self.0.exchanges.land();
         self.0.load.borrow_mut().end();
         self.0.metrics.in_flight.add(-1);
-        flights.set(flights.get().saturating_sub(1));
     }
 }
 

@@ -123,7 +123,7 @@ impl OutboundPort {
                     self.carry_bytes(unread, Spoken { http: true, head_only }).await;
                 }
             }
-            Ok(First::Http2) => http2::serve_calls(client, self).await,
+            Ok(First::Http2) => Box::pin(http2::serve_calls(client, self)).await,
             Ok(_) => self.carry_bytes(client, Spoken::BYTES).await,
         }
     }

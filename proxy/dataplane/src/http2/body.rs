@@ -45,6 +45,11 @@ impl Sent {
         !matches!(*self.0.borrow(), Begun::More)
     }
 
+    /// Whether anything has gone out.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(*self.0.borrow(), Begun::Nothing)
+    }
+
     /// Forgets what is kept: it won't go out again.
     pub(super) fn forget(&self) {
         *self.0.borrow_mut() = Begun::More;

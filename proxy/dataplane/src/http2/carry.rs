@@ -136,7 +136,7 @@ where
 {
     for heads in 0..=limits::INTERIM_ANSWERS {
         let found = next_head(place, &mut response, progress).await;
-        let (head, body) = match found.map_err(|broken| of_stream(relay::seen(broken, heads)))? {
+        let (head, body) = match found.map_err(|broken| of_stream(&relay::seen(broken, heads)))? {
             relay::Step::Final(head, body) => (head, Some(body)),
             relay::Step::Interim(head) => (head, None),
         };
@@ -183,8 +183,8 @@ async fn next_head<P>(
     }
 }
 
-fn of_stream(broken: stream::Broken) -> Broken {
-    match broken {
+fn of_stream(broken: &stream::Broken) -> Broken {
+    match *broken {
         stream::Broken::Unprocessed => Broken::Unprocessed,
         stream::Broken::Lost => Broken::Unheard,
         stream::Broken::Client => Broken::Client,

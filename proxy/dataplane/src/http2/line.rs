@@ -1,28 +1,25 @@
-//! One connection of HTTP/2 that we opened: it drives itself, is asked now and then whether the other end is there, and ends
-//! when it has been idle for long, when nobody may use it any more, or when the other end breaks the rules.
+//! One connection of HTTP/2 that we opened, and the places on it. It drives itself (`driven`).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::SendStream;
-use h2::client::{self, Connection, ResponseFuture, SendRequest};
+use h2::client::{self, ResponseFuture, SendRequest};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Duration, Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
+use super::driven::Driven;
 use super::limits;
 use super::meter::Meter;
 use super::metered::Metered;
 use super::pulse::Pulse;
-use crate::limits::GOODBYE;
 
 /// How one is kept.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +74,21 @@ impl<P> Line<P> {
 
     pub(super) fn is_retired(&self) -> bool {
         self.sender.borrow().is_none()
+    }
+
+    /// Somebody may find room on it now.
+    pub(super) fn has_changed(&self) {
+        self.room.notify_waiters();
+    }
+
+    /// The other end must not go on, because of this.
+    pub(super) fn is_flawed(&self, what: &'static str) {
+        self.flaw.set(Some(what));
+    }
+
+    /// Since when it has carried nothing, or was retired.
+    pub(super) fn idle_since(&self) -> Instant {
+        self.idle_since.get()
     }
 
     /// How many requests it carries.
@@ -193,17 +205,7 @@ where
     let pulse = manner.keep_alive.zip(connection.ping_pong());
     let pulse = pulse.map(|(every, pings)| Pulse::new(pings, every));
     let (begun, settings) = oneshot::channel();
-    let timer = Box::pin(sleep_until(Instant::now()));
-    let driven = Driven {
-        connection,
-        meter,
-        line: Rc::clone(&line),
-        idle: manner.idle,
-        pulse,
-        begun: Some(begun),
-        settings: 0,
-        timer,
-    };
+    let driven = Driven::new((connection, meter), Rc::clone(&line), (manner.idle, pulse), begun);
     spawn_local(driven.drive());
     match timeout(limits::SETTINGS, settings).await {
         Ok(Ok(())) => Ok(line),
@@ -215,112 +217,5 @@ where
             line.retire();
             Err(io::Error::new(io::ErrorKind::TimedOut, "it doesn't say what it takes"))
         }
-    }
-}
-
-/// A connection that is driven.
-struct Driven<S, P> {
-    connection: Connection<Metered<S>, Bytes>,
-    meter: Meter,
-    line: Rc<Line<P>>,
-    idle: Option<Duration>,
-    pulse: Option<Pulse>,
-    /// Told when the other end has said what it takes.
-    begun: Option<oneshot::Sender<()>>,
-    /// How often it has.
-    settings: u64,
-    timer: Pin<Box<Sleep>>,
-}
-
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    /// It is closed.
-    Closed,
-    /// It has carried nothing for long.
-    Idle,
-    /// The other end says nothing any more.
-    Gone,
-    /// The other end must not go on: what it did.
-    Flaw(&'static str),
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin, P> Driven<S, P> {
-    async fn drive(mut self) {
-        let ended = poll_fn(|task| self.poll(task)).await;
-        if let Ended::Flaw(what) = ended {
-            self.line.flaw.set(Some(what));
-        }
-        self.line.retire();
-        if matches!(ended, Ended::Idle) {
-            // Now that nobody holds it, it says goodbye by itself.
-            let _ = timeout(GOODBYE, &mut self.connection).await;
-        }
-    }
-
-    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Ended> {
-        let closed = Pin::new(&mut self.connection).poll(task).is_ready();
-        if let Some(kind) = self.meter.over() {
-            return Poll::Ready(Ended::Flaw(kind.name()));
-        }
-        if closed {
-            return Poll::Ready(Ended::Closed);
-        }
-        self.notice();
-        self.poll_time(task)
-    }
-
-    /// What the other end says of the connection as a whole.
-    fn notice(&mut self) {
-        let settings = self.meter.settings();
-        if std::mem::replace(&mut self.settings, settings) != settings {
-            if let Some(begun) = self.begun.take() {
-                let _ = begun.send(());
-            }
-            self.line.room.notify_waiters();
-        }
-        if self.meter.has_goodbye() {
-            self.line.retire();
-        }
-    }
-
-    /// Looks whether something is due, and when to look again.
-    fn poll_time(&mut self, task: &mut Context<'_>) -> Poll<Ended> {
-        loop {
-            let due = match self.due(Instant::now()) {
-                Ok(Some(due)) => due,
-                Ok(None) => return Poll::Pending,
-                Err(ended) => return Poll::Ready(ended),
-            };
-            // A timer that goes off too early is set again then; only one that would be too late is set now.
-            if due < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(due);
-            }
-            std::task::ready!(self.timer.as_mut().poll(task));
-        }
-    }
-
-    /// When to look again, if ever; what is over.
-    fn due(&mut self, now: Instant) -> Result<Option<Instant>, Ended> {
-        let over = |due: &Instant| *due <= now;
-        let unfinished = self.meter.due();
-        if unfinished.as_ref().is_some_and(over) {
-            return Err(Ended::Flaw("a field list that takes too long"));
-        }
-        let idle = self.idle_until(now);
-        if idle.as_ref().is_some_and(over) {
-            return Err(Ended::Idle);
-        }
-        let heard = self.meter.heard();
-        let pulse = self.pulse.as_mut().map(|pulse| pulse.look(now, heard)).transpose();
-        let pulse = pulse.map_err(|_| Ended::Gone)?;
-        Ok([unfinished, idle, pulse].into_iter().flatten().min())
-    }
-
-    /// When it will have carried nothing for too long; when to look, while it carries something.
-    fn idle_until(&self, now: Instant) -> Option<Instant> {
-        let longest = if self.line.is_retired() { Some(GOODBYE) } else { self.idle };
-        let since = if self.line.carried() > 0 { now } else { self.line.idle_since.get() };
-        longest.map(|longest| since + longest)
     }
 }

@@ -110,7 +110,7 @@ impl Exchange<'_> {
         head: Request<()>,
         (body, reply): Client<'_>,
     ) -> Result<(), Broken> {
-        let whole = body.is_end_stream();
+        let whole = body.is_end_stream() && !self.seen.sent.has_begun();
         let Ok((response, mut send)) = place.send(head, whole) else {
             place.retire();
             return Err(Broken::Unprocessed);

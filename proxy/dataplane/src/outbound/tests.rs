@@ -2,7 +2,9 @@
 
 mod carried;
 mod choices;
+mod ends;
 mod hostile;
+mod speaking;
 mod streams;
 
 use engine::Facts;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use http::HeaderName;
 
-use super::streams::{Endpoint, calling};
+use super::speaking::{Endpoint, calling};
 use super::*;
 use crate::http2::tests::hostile::{PREFACE, block, frame, kind};
 use crate::http2::tests::{ask, call, get, whole};
