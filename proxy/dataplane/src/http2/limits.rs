@@ -21,6 +21,9 @@ pub const SEND_BUFFER_BYTES: usize = STREAM_WINDOW_BYTES as usize;
 pub const FIELD_LIST_BYTES: u32 = 64 * 1024 + 32 * 100;
 /// Streams that were reset and aren't forgotten yet, and those reset before we took them up.
 pub const RESETS_PENDING: usize = 20;
+/// Streams that we have given up on a connection we opened and that aren't forgotten yet: what the other end still sends
+/// on one isn't held against it (ours: all that may be open, twice).
+pub const RESETS_REMEMBERED: usize = 2 * STREAMS as usize;
 /// Streams of one connection that the library has to reset for an error of the client.
 pub const RESETS_LIFETIME: usize = 1024;
 /// Over how much time frames are counted.

@@ -189,7 +189,7 @@ where
         .initial_connection_window_size(manner.window_bytes)
         .max_header_list_size(limits::FIELD_LIST_BYTES)
         .max_send_buffer_size(limits::SEND_BUFFER_BYTES)
-        .max_concurrent_reset_streams(limits::RESETS_PENDING)
+        .max_concurrent_reset_streams(limits::RESETS_REMEMBERED)
         .handshake::<_, Bytes>(Metered::new(io, meter.clone()))
         .await
         .map_err(io::Error::other)?;
