@@ -64,6 +64,7 @@ def _request(target: float, rules: int, envoy: float, haproxy: float | None = No
 
 
 _H1 = ("--connections", "16")
+_ONE = ("--connections", "1")
 _H2 = ("--connections", "4", "--streams", "32", "--http", "2")
 _NEW = ("--connections", "16", "--fresh")
 _POST_QUANTUM = ("--group", "x25519mlkem768")
@@ -125,6 +126,7 @@ ROWS = (
         (Figure("p50_us", "µs", 26), Figure("p99_us", "µs", 45)),
     ),
     Row("both", "both sidecars, HTTP/1.1 request, 16 connections", Kind.BOTH, FEW, _cpu(28), _H1),
+    Row("both-one", "both sidecars, HTTP/1.1 request, 1 connection", Kind.BOTH, FEW, _cpu(), _ONE),
     Row(
         "idle",
         "resident memory, idle",

@@ -63,6 +63,8 @@ spec:
   rules:
     - matches:
         - method: {{service: books.Greeter, method: Say}}
+        - method: {{service: books.Greeter, method: Repeat}}
+        - method: {{service: books.Greeter, method: Gather}}
         - method: {{service: books.Greeter, method: Fail}}
         - method: {{service: books.Greeter, method: Sleep}}
 ---

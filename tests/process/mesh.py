@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from identity.material import load_material
 from identity.profile import LeafPlan, leaf_builder, new_serial
 from identity.spiffe_id import SpiffeId, TrustDomain
-from policyd.up.replica import Replica
+from policyd.up.replica import ADMIN_PORT, Replica
 from policyd.up.run import Running
 from servicekit.svid import Svid
 
@@ -106,6 +106,19 @@ class Mesh:
         async with asyncio.timeout(WAIT_SECONDS):
             while (await http(self.address(pod, 7000), "GET", "/")) == NOTHING:
                 await asyncio.sleep(0.01)  # a listener's start has no event of its own
+
+    async def metric(self, pod: str, name: str) -> float:
+        """The sum of a proxy's metric over its labels."""
+        address = (self.pod(pod).addresses.application, ADMIN_PORT)
+        text = (await http(address, "GET", "/metrics")).body.decode()
+        lines = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+        return sum(float(value) for key, value in lines if key.partition("{")[0] == name)
+
+    async def until_metric(self, pod: str, name: str, value: float) -> None:
+        """Wait until a proxy's metric has this value."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while await self.metric(pod, name) != value:
+                await asyncio.sleep(0.02)  # a metric's change has no event of its own
 
     async def direct(self, pod: str, account: str, method: str, path: str) -> Answer:
         """A request with a certificate of an account, made at the pod itself."""

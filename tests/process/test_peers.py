@@ -11,6 +11,7 @@ import pytest
 from identity.material import create_root
 from identity.spiffe_id import TrustDomain
 
+from .http2 import serve
 from .mesh import NOTHING, Mesh, ask_database, exchange, http, make_svid, tls
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -86,18 +87,8 @@ async def _answered_by(mesh: Mesh, account: str, status: int) -> None:
     webapp = mesh.pod("webapp-0")
     await webapp.proxy.stop()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    context = tls(mesh.svid(account, webapp.uid), server=True)
-    server = await asyncio.start_server(answer, *mesh.address("webapp-0", 7000), ssl=context)
+    context = tls(mesh.svid(account, webapp.uid), "policyd/1+h2", server=True)
+    server = await asyncio.start_server(serve, *mesh.address("webapp-0", 7000), ssl=context)
     try:
         answer_ = await http(mesh.listener("traffic-0", "books/webapp:80"), "GET", "/books")
         assert answer_.status == status

@@ -13,36 +13,19 @@ use crate::balance::{self, Chance, Load, Standing};
 use crate::circuit::Circuit;
 use crate::clock;
 use crate::discovery::{Discovery, Endpoint};
-use crate::endpoint::{Checked, Passage, Wire};
+use crate::endpoint::Wire;
 use crate::enforcement::Enforced;
 use crate::http1::{Connection, Pool};
 use crate::limits;
-use crate::places::Place;
 use crate::service_metrics::{ServiceMetrics, Trouble};
 use crate::shared::Shared;
 
-/// What is known of the other end of an outbound connection; its place while it is idle.
-#[derive(Debug)]
-pub struct Held {
-    /// That it was checked, and how.
-    pub checked: Checked,
-    idle: Option<Place>,
-}
+mod exchanges;
 
-impl Held {
-    /// Of a new connection.
-    pub fn new(checked: Checked) -> Self {
-        Self { checked, idle: None }
-    }
-}
+use exchanges::key;
+pub use exchanges::{Exchanges, Held, Lines, Missed};
 
-impl AsRef<Passage> for Held {
-    fn as_ref(&self) -> &Passage {
-        self.checked.as_ref()
-    }
-}
-
-/// A connection that carries requests to an endpoint.
+/// A connection that carries requests to an endpoint, one after the other.
 pub type Lane = Connection<Wire, Held>;
 
 /// One endpoint.
@@ -53,15 +36,20 @@ pub struct Callee {
     load: RefCell<Load>,
     circuit: RefCell<Circuit>,
     idle: Pool<Wire, Held>,
+    /// Its shared connections.
+    pub lines: Rc<Lines>,
     /// Discovery no longer has it.
     gone: Cell<bool>,
+    exchanges: Rc<Exchanges>,
     metrics: Arc<ServiceMetrics>,
 }
 
 impl Callee {
-    fn new(endpoint: Endpoint, metrics: Arc<ServiceMetrics>) -> Self {
+    fn new(endpoint: Endpoint, exchanges: Rc<Exchanges>, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
+            lines: exchanges.of(&endpoint),
             endpoint,
+            exchanges,
             load: RefCell::default(),
             circuit: RefCell::default(),
             idle: Pool::bounded(limits::OUTBOUND_IDLE_PER_ENDPOINT, limits::OUTBOUND_IDLE),
@@ -81,6 +69,7 @@ impl Callee {
     pub fn begin(self: &Rc<Self>) -> Flight {
         self.load.borrow_mut().begin();
         self.metrics.in_flight.add(1);
+        self.exchanges.take_off();
         Flight(Rc::clone(self))
     }
 
@@ -110,6 +99,20 @@ impl Callee {
         lane.proof.idle = shared.idle_places.take();
         if lane.proof.idle.is_some() {
             self.idle.put(lane);
+        }
+    }
+
+    /// Counts a request on a connection that was there before.
+    pub fn reused(&self) {
+        self.metrics.reused.add(1);
+    }
+
+    /// Lets go of all connections that carry nothing; those that do end with what they carry. Shared ones stay where
+    /// another service has them.
+    fn let_go(&self) {
+        self.idle.clear();
+        if Rc::strong_count(&self.lines) == 1 {
+            self.lines.clear();
         }
     }
 
@@ -151,6 +154,7 @@ impl Flight {
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        self.0.exchanges.land();
         self.0.load.borrow_mut().end();
         self.0.metrics.in_flight.add(-1);
     }
@@ -195,17 +199,19 @@ pub struct Callees {
     /// The discovery that they are of.
     of: RefCell<Weak<Discovery>>,
     chance: RefCell<Chance>,
+    exchanges: Rc<Exchanges>,
     metrics: Arc<ServiceMetrics>,
 }
 
 impl Callees {
     /// Of a service, by `namespace/name:port`. Nothing is known of it yet.
-    pub fn new(service: &str, metrics: Arc<ServiceMetrics>) -> Self {
+    pub fn new(service: &str, exchanges: Rc<Exchanges>, metrics: Arc<ServiceMetrics>) -> Self {
         Self {
             service: service.to_owned(),
             all: RefCell::default(),
             of: RefCell::default(),
             chance: RefCell::new(Chance::new(RandomState::new().hash_one(service))),
+            exchanges,
             metrics,
         }
     }
@@ -219,7 +225,6 @@ impl Callees {
         *self.of.borrow_mut() = Arc::downgrade(discovery);
         let found = discovery.service(&self.service).map_or(&[][..], |service| service.endpoints());
         let mut all = self.all.borrow_mut();
-        let key = |endpoint: &Endpoint| (endpoint.address, endpoint.identity.clone());
         let mut before: HashMap<_, _> =
             all.drain(..).map(|callee| (key(&callee.endpoint), callee)).collect();
         for endpoint in found {
@@ -228,13 +233,17 @@ impl Callees {
                 continue;
             }
             let known = before.remove(&key(endpoint));
-            let new = || Rc::new(Callee::new(endpoint.clone(), Arc::clone(&self.metrics)));
-            all.push(known.unwrap_or_else(new));
+            all.push(known.unwrap_or_else(|| Rc::new(self.callee(endpoint))));
         }
         for callee in before.into_values() {
             callee.gone.set(true);
-            callee.idle.clear();
+            callee.let_go();
         }
+    }
+
+    fn callee(&self, endpoint: &Endpoint) -> Callee {
+        let exchanges = Rc::clone(&self.exchanges);
+        Callee::new(endpoint.clone(), exchanges, Arc::clone(&self.metrics))
     }
 
     /// The next one to call among those of which `may` says yes.
@@ -255,14 +264,17 @@ impl Callees {
     /// Closes idle connections that have been idle for long, and those whose endpoint may no longer be talked to.
     pub fn prune(&self, shared: &Shared, enforced: &Arc<Enforced>) {
         for callee in &*self.all.borrow() {
-            callee.idle.retain(|held| held.checked.rejected(shared, enforced).is_none());
+            let stands = |held: &Held| held.checked.rejected(shared, enforced).is_none();
+            callee.idle.retain(stands);
+            callee.lines.retain(stands);
         }
     }
 
-    /// Closes all idle connections.
+    /// Closes all connections that carry nothing, and those that do when they no longer do.
     pub fn clear(&self) {
         for callee in &*self.all.borrow() {
             callee.idle.clear();
+            callee.lines.clear();
         }
     }
 }

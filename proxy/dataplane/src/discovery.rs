@@ -22,8 +22,8 @@ pub struct DiscoveryError {
 pub enum Speaks {
     /// To be seen from what the client sends.
     Unknown,
-    /// HTTP/1.
-    Http1,
+    /// HTTP, of either version.
+    Http,
     /// Anything that is not read.
     Bytes,
 }
@@ -116,8 +116,8 @@ fn read_endpoint(
     };
     let speaks = match endpoint.protocol.as_str() {
         "unknown" | "" => Speaks::Unknown,
-        "HTTP/1" => Speaks::Http1,
-        "HTTP/2" | "gRPC" | "opaque" | "TLS" => Speaks::Bytes,
+        "HTTP/1" | "HTTP/2" | "gRPC" => Speaks::Http,
+        "opaque" | "TLS" => Speaks::Bytes,
         other => return Err(broken(other, "a protocol")),
     };
     Ok(Endpoint { address: SocketAddr::new(ip, port), identity, speaks })
@@ -149,7 +149,7 @@ mod tests {
         let service = read.service("books/authors:80").unwrap();
         let ports: Vec<_> = service.endpoints().iter().map(|each| each.address.port()).collect();
         assert_eq!(ports, [1, 2]);
-        assert_eq!(service.speaks(), Some(Speaks::Http1));
+        assert_eq!(service.speaks(), Some(Speaks::Http));
         assert!(read.plaintext() && read.service("books/x:80").is_none());
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
 
-use engine::{Arrival, Connection, Decision, Form, Reason, decide};
+use engine::{Arrival, Connection, Reason, decide};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -215,9 +215,4 @@ impl Proven {
         let reason = decision.reason();
         matches!(reason, Reason::PolicyStale | Reason::PeerRejected).then_some(reason)
     }
-}
-
-/// A refusal of the outbound side.
-pub fn refusal(reason: Reason, http: bool) -> Decision {
-    Decision::refusal(reason, if http { Form::Http } else { Form::Closed })
 }

@@ -197,7 +197,7 @@ impl InboundPort {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         tokio::select! {
-            () = http2::serve(stream, Rc::clone(session), Rc::clone(&self.onward)) => {}
+            () = Box::pin(http2::serve(stream, Rc::clone(session), Rc::clone(&self.onward))) => {}
             _ = session.until_denied(Carrying::Http) => {}
         }
     }

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod balance;
 pub mod cache;
 pub mod callees;
+pub mod caller;
 pub mod certificate;
 pub mod circuit;
 pub mod clock;

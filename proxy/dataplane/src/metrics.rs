@@ -109,6 +109,10 @@ pub struct Metrics {
     pub outbound_connections: Counter,
     /// Outbound connections now open.
     pub outbound_open: Gauge,
+    /// Connections of HTTP/2 to endpoints that requests share, since the start.
+    pub shared_connections: Counter,
+    /// Those now open.
+    pub shared_open: Gauge,
     /// Handshakes with us that failed.
     pub handshake_failures: Counter,
     /// Outbound requests that went out once more, because the first connection broke before a byte came back.
@@ -237,7 +241,7 @@ impl Metrics {
         line(out, name, &[], &desync.to_string());
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 12] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
         [
             (
                 "policyd_would_deny_total",
@@ -249,6 +253,11 @@ impl Metrics {
                 "policyd_outbound_connections_total",
                 "Outbound connections",
                 &self.outbound_connections,
+            ),
+            (
+                "policyd_outbound_shared_total",
+                "Connections of HTTP/2 to endpoints that requests share",
+                &self.shared_connections,
             ),
             (
                 "policyd_handshake_failures_total",
@@ -278,10 +287,15 @@ impl Metrics {
         ]
     }
 
-    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 4] {
+    fn gauges(&self) -> [(&'static str, &'static str, &Gauge); 5] {
         [
             ("policyd_inbound_open", "Inbound connections now open", &self.inbound_open),
             ("policyd_outbound_open", "Outbound connections now open", &self.outbound_open),
+            (
+                "policyd_outbound_shared_open",
+                "Connections of HTTP/2 to endpoints now open",
+                &self.shared_open,
+            ),
             ("policyd_requests_in_flight", "HTTP requests now in flight", &self.in_flight),
             (
                 "policyd_policy_stream_connected",

@@ -1,4 +1,4 @@
-//! What the pod itself calls: an explicit listener stands for a service. Each HTTP/1 request, and each connection of other
+//! What the pod itself calls: an explicit listener stands for a service. Each HTTP request, and each connection of other
 //! bytes, finds an endpoint of its own and goes there under mutual TLS. What may be asked is the other side's to decide.
 
 use std::io;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::Reason;
+use engine::{Form, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::exchange::{Answer, Failure};
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Ended, Side, Why};
 use crate::http1;
+use crate::http2;
 use crate::limits;
 use crate::memory::Pressure;
 use crate::prefixed::Prefixed;
@@ -25,8 +26,10 @@ use crate::service_metrics::{ServiceMetrics, Trouble};
 use crate::settings::Outbound;
 use crate::shared::Worker;
 use crate::sockets;
+use crate::tls::{ALPN_HTTP1, ALPN_TCP};
 
 mod calls;
+mod lines;
 mod reaching;
 mod record;
 
@@ -46,11 +49,24 @@ struct Spoken {
     head_only: bool,
 }
 
+impl Spoken {
+    const BYTES: Self = Self { http: false, head_only: false };
+
+    fn form(self) -> Form {
+        if self.http { Form::Http } else { Form::Closed }
+    }
+
+    fn alpn(self) -> &'static [u8] {
+        if self.http { ALPN_HTTP1 } else { ALPN_TCP }
+    }
+}
+
 impl OutboundPort {
     /// Of a listener, on a worker.
     pub fn new(worker: Rc<Worker>, port: Outbound) -> Self {
         let metrics = worker.shared.metrics.services.of(&port.service);
-        let callees = Callees::new(&port.service, Arc::clone(&metrics));
+        let exchanges = Rc::clone(&worker.exchanges);
+        let callees = Callees::new(&port.service, exchanges, Arc::clone(&metrics));
         Self { worker, port, callees, metrics }
     }
 
@@ -59,15 +75,15 @@ impl OutboundPort {
         let shared = &self.worker.shared;
         shared.metrics.outbound_connections.add(1);
         if shared.memory.pressure() >= Pressure::Shed {
-            self.record(None, Reason::Overloaded, false, "memory");
+            self.record(None, Reason::Overloaded, Form::Closed, "memory");
             return;
         }
         let Some(_place) = shared.outbound_places.take() else {
-            self.record(None, Reason::Overloaded, false, "connections");
+            self.record(None, Reason::Overloaded, Form::Closed, "connections");
             return;
         };
         shared.metrics.outbound_open.add(1);
-        self.open(stream).await;
+        Rc::clone(&self).open(stream).await;
         shared.metrics.outbound_open.add(-1);
     }
 
@@ -89,25 +105,26 @@ impl OutboundPort {
         self.callees.clear();
     }
 
-    async fn open(&self, mut stream: TcpStream) {
+    async fn open(self: Rc<Self>, mut stream: TcpStream) {
         sockets::tune(&stream);
         let speaks = self.speaks();
         let mut seen = Seen::default();
         let first = if speaks == Some(Speaks::Bytes) {
             Ok(First::Bytes)
         } else {
-            first_words(&mut stream, &mut seen, speaks == Some(Speaks::Http1)).await
+            first_words(&mut stream, &mut seen, speaks == Some(Speaks::Http)).await
         };
         let head_only = seen.bytes.starts_with(b"HEAD ");
         let client = Prefixed::new(seen.bytes, stream);
         match first {
             Err(_) | Ok(First::Left) => {}
             Ok(First::Http1) => {
-                if let Some(unread) = http1::serve_calls(client, self).await {
+                if let Some(unread) = http1::serve_calls(client, &*self).await {
                     self.carry_bytes(unread, Spoken { http: true, head_only }).await;
                 }
             }
-            Ok(_) => self.carry_bytes(client, Spoken { http: false, head_only: false }).await,
+            Ok(First::Http2) => Box::pin(http2::serve_calls(client, self)).await,
+            Ok(_) => self.carry_bytes(client, Spoken::BYTES).await,
         }
     }
 
@@ -121,14 +138,14 @@ impl OutboundPort {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let (wire, checked, _flight) = match self.reach(None, spoken.http).await {
+        let (wire, checked, _flight) = match self.reach(spoken.form(), spoken.alpn()).await {
             Ok(reached) => reached,
             Err(refused) => return answer(client, spoken, &refused).await,
         };
         let ended = tokio::select! {
             ended = forward::to_endpoint(checked.as_ref(), &mut client, wire) => ended,
             // Nothing is said into the middle of what may have begun.
-            _ = self.until_rejected(&checked, spoken.http) => return,
+            _ = self.until_rejected(&checked, spoken.form()) => return,
         };
         // A connection that broke before a byte came back: the other side refused us, or its application is gone.
         if let Ended { to_client: 0, why: Why::Broken(Side::Callee, error), .. } = ended {
@@ -138,7 +155,7 @@ impl OutboundPort {
     }
 
     /// Ends when this endpoint may no longer be talked to, with what the application is told.
-    async fn until_rejected(&self, checked: &Checked, http: bool) -> Answer {
+    async fn until_rejected(&self, checked: &Checked, form: Form) -> Answer {
         let shared = &self.worker.shared;
         let mut changes = shared.revisit.subscribe();
         loop {
@@ -146,7 +163,7 @@ impl OutboundPort {
             if let Some(reason) = enforced.and_then(|enforced| checked.rejected(shared, &enforced))
             {
                 shared.metrics.cut.add(1);
-                return self.record(Some(&checked.endpoint), reason, http, "cut");
+                return self.record(Some(&checked.endpoint), reason, form, "cut");
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;

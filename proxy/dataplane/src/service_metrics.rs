@@ -56,6 +56,11 @@ impl Trouble {
         }
     }
 
+    /// Of HTTP/2 that didn't begin on a connection.
+    pub fn of_beginning(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut { Self::Silent } else { Self::BadAnswer }
+    }
+
     /// Whether it says something of the endpoint, so that it may have to rest.
     pub fn is_the_endpoints(self) -> bool {
         self != Self::Ours
@@ -71,7 +76,7 @@ pub struct ServiceMetrics {
     pub in_flight: Gauge,
     /// Endpoints that rest because they couldn't be reached; each worker counts for itself.
     pub resting: Gauge,
-    /// Idle connections to endpoints that were used again.
+    /// Requests on a connection to an endpoint that was open before.
     pub reused: Counter,
     failures: [Counter; TROUBLES.len()],
 }
@@ -138,7 +143,7 @@ const RESTING: (&str, &str, &str) = (
     "Endpoints left alone because they could not be reached, summed over workers",
 );
 const REUSED: (&str, &str, &str) =
-    ("policyd_outbound_reused_total", "counter", "Requests on a connection that was idle");
+    ("policyd_outbound_reused_total", "counter", "Requests on a connection that was open");
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::callees::Exchanges;
 use crate::denials::DenialLog;
 use crate::enforcement::Enforcement;
 use crate::keyring::Keyring;
@@ -83,6 +84,10 @@ pub struct Worker {
     pub most_in_flight: usize,
     /// Handshakes that it runs.
     pub handshakes: Semaphore,
+    /// What is in flight to endpoints, and the connections that are shared.
+    pub exchanges: Rc<Exchanges>,
+    /// How many requests and connections may be in flight to endpoints.
+    pub most_calls: usize,
 }
 
 impl Worker {
@@ -93,6 +98,8 @@ impl Worker {
             in_flight: Rc::default(),
             most_in_flight: limits::REQUESTS_IN_FLIGHT.div_ceil(count.max(1)),
             handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
+            exchanges: Rc::default(),
+            most_calls: limits::CALLS_IN_FLIGHT.div_ceil(count.max(1)),
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::trust::{Role, TrustError};
 
 /// HTTP/1.1 inside, between two proxies.
 pub const ALPN_HTTP1: &[u8] = b"policyd/1+http1";
-/// HTTP/2 inside, between two proxies; not offered by our outbound side yet.
+/// HTTP/2 inside, between two proxies.
 pub const ALPN_HTTP2: &[u8] = b"policyd/1+h2";
 /// Any other bytes inside.
 pub const ALPN_TCP: &[u8] = b"policyd/1+tcp";

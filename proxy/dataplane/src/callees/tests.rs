@@ -21,7 +21,7 @@ fn discovery(ports: &[u32]) -> Arc<Discovery> {
 }
 
 fn callees() -> Callees {
-    Callees::new("books/authors:80", Arc::default())
+    Callees::new("books/authors:80", Rc::default(), Arc::default())
 }
 
 fn port_of(callee: &Callee) -> u16 {

@@ -27,6 +27,8 @@ pub(crate) struct Progress<'a> {
     pub(crate) keeps_decision: bool,
     /// When the final answer began, and its status.
     pub(crate) answered: Cell<Option<(Instant, u16)>>,
+    /// Something of the request's body has gone out, where that matters.
+    pub(crate) body_taken: Cell<bool>,
 }
 
 impl<'a> Progress<'a> {
@@ -38,13 +40,14 @@ impl<'a> Progress<'a> {
             expecting: Cell::new(writes),
             keeps_decision: false,
             answered: Cell::new(None),
+            body_taken: Cell::new(false),
         }
     }
 }
 
 /// How an exchange ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// The answer was passed on whole.
     Answered { keep_client: bool, keep_upstream: bool },
     /// Both ends have left HTTP.
@@ -56,6 +59,10 @@ pub(super) enum Ended {
 pub(crate) enum Broken {
     /// The connection ended before a byte of the answer.
     Unheard,
+    /// The other side has not worked on the request, and never will.
+    Unprocessed,
+    /// It has refused it without a word.
+    Refused,
     /// The application is at fault.
     Application(Failure),
     /// The client can't be written to.
@@ -65,7 +72,7 @@ pub(crate) enum Broken {
 const BAD: Broken = Broken::Application(Failure::BadAnswer);
 
 /// What one head of an answer is.
-enum Step {
+pub(crate) enum Step {
     /// An interim answer that stays here.
     Dropped,
     /// An interim answer for the client.
@@ -119,7 +126,7 @@ where
 }
 
 /// Says what a head is, and what becomes of both connections after a final one.
-fn judge(
+pub(crate) fn judge(
     progress: &Progress<'_>,
     head: &AnswerHead<'_>,
     ending: impl Fn() -> bool,

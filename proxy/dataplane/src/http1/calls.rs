@@ -1,11 +1,11 @@
 //! What the pod's own application asks of others: each request finds an endpoint of its own. It is read to know where it
 //! ends and whether it may be repeated; refusing is the other side's.
 
-use engine::gate::{GateProfile, PathMode, Refusal, http1};
+use engine::gate::http1;
 use engine::request::CanonicalRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use super::answer::{Broken, Ended, Progress};
 use super::forward::{
@@ -16,61 +16,11 @@ use super::limits;
 use super::pool::Connection;
 use super::session::{Turn, after, next_head};
 use super::wire;
+use crate::caller::{Caller, READING, Road, Way};
 use crate::endpoint::Passage;
 use crate::exchange::{Answer, Failure};
+use crate::http2;
 use crate::prefixed::Prefixed;
-
-/// Nothing is normalised but what belongs to the hop, and what can't be read in one way isn't read at all.
-static READING: GateProfile = GateProfile {
-    path_mode: PathMode::Opaque,
-    websocket: true,
-    lenient: true,
-    policy_headers: Vec::new(),
-};
-
-/// A connection to an endpoint, and its place among what is in flight there.
-type Line<K> = (Connection<<K as Caller>::Io, <K as Caller>::Proof>, <K as Caller>::Flight);
-
-/// Chooses endpoints for the requests of a service. What a refusal looks like to the application is its to say, and it has
-/// counted and recorded it then.
-pub trait Caller {
-    /// A connection to an endpoint.
-    type Io: AsyncRead + AsyncWrite + Unpin;
-    /// That the endpoint was checked, and how.
-    type Proof: AsRef<Passage>;
-    /// One request in flight to one endpoint, until dropped.
-    type Flight;
-
-    /// An idle connection or a new one: a new one to a request of HTTP/1.0 (G18), and where one has just broken; then, if
-    /// possible, to another endpoint.
-    fn connect(
-        &self,
-        request: &CanonicalRequest,
-        broken: Option<&Self::Flight>,
-    ) -> impl Future<Output = Result<Line<Self>, Answer>>;
-    /// Whether answers on it come from a proxy of ours.
-    fn is_meshed(&self, proof: &Self::Proof) -> bool;
-    /// Ends when the endpoint may no longer be talked to.
-    fn until_rejected(
-        &self,
-        proof: &Self::Proof,
-        flight: &Self::Flight,
-    ) -> impl Future<Output = Answer>;
-    /// An answer with this status began so long after its request.
-    fn answered(&self, flight: &Self::Flight, took: Duration, status: u16);
-    /// Takes a connection whose exchange is complete.
-    fn keep(&self, connection: Connection<Self::Io, Self::Proof>, flight: &Self::Flight);
-    /// A request goes out once more.
-    fn repeated(&self);
-    /// An endpoint failed after it was reached.
-    fn failed(&self, failure: Failure) -> Answer;
-    /// The application's body breaks a rule, after its head has gone out.
-    fn refuse_body(&self, refusal: &Refusal) -> Answer;
-    /// Whether the application's connection should end after the present exchange.
-    fn ending(&self) -> bool;
-    /// Ends as soon as [`Caller::ending`] is true. Awaited between requests only.
-    fn ended(&self) -> impl Future<Output = ()>;
-}
 
 /// Serves HTTP/1.1 on `client` until it ends. What comes back can't be read in one way, or asks to leave HTTP: it begins
 /// with that request, and needs a connection of its own.
@@ -110,7 +60,7 @@ fn read<C: AsyncRead + AsyncWrite>(client: &Client<C>, length: usize) -> Option<
 }
 
 /// One request, to an endpoint and back. Where the connection breaks before a byte of an answer it goes out once more, if
-/// that can have no effect of its own (RFC 9110 §9.2.2).
+/// that can have no effect of its own (RFC 9110 §9.2.2); and where the endpoint has surely not worked on it.
 async fn call<C, K>(caller: &K, request: &CanonicalRequest, client: &mut Client<C>) -> Next
 where
     C: AsyncRead + AsyncWrite,
@@ -120,31 +70,49 @@ where
         // Nothing may go wrong with this one: let what the kernel knows of ended connections arrive first.
         yield_now().await;
     }
-    let mut line = match caller.connect(request, None).await {
-        Ok(line) => line,
+    let mut way = match caller.connect(request, None).await {
+        Ok(way) => way,
         Err(answer) => return Next::Answer(answer),
     };
     if invite_body(request, client).await.is_err() {
         return Next::Abort;
     }
     let mut progress = Progress::new(request, client.writer.writes());
-    let mut result = carry(caller, &mut progress, client, &mut line).await;
-    if let Err(Stopped::GivenUp(GivenUp::Answer(Broken::Unheard))) = result
-        && is_repeatable(request)
+    let mut result = carry(caller, &mut progress, client, &mut way).await;
+    if let Err(Stopped::GivenUp(GivenUp::Answer(broken))) = &result
+        && goes_again(broken, &progress)
     {
-        caller.failed(Failure::Unreachable);
-        line = match caller.connect(request, Some(&line.1)).await {
-            Ok(line) => line,
+        if matches!(broken, Broken::Unheard) {
+            caller.failed(Failure::Unreachable);
+        }
+        let flight = give_back(way);
+        way = match caller.connect(request, Some(&flight)).await {
+            Ok(way) => way,
             Err(answer) => return Next::Answer(answer),
         };
         caller.repeated();
         progress.sent.set(None);
-        result = carry(caller, &mut progress, client, &mut line).await;
+        result = carry(caller, &mut progress, client, &mut way).await;
     }
     match result {
-        Ok(keep_client) => finish(caller, keep_client, (line, &progress), client),
+        Ok(keep_client) => finish(caller, keep_client, (way, &progress), client),
         Err(stopped) => stop(caller, stopped, &progress, client),
     }
+}
+
+/// Whether a request whose exchange broke may go out once more.
+fn goes_again(broken: &Broken, progress: &Progress<'_>) -> bool {
+    match broken {
+        Broken::Unheard => is_repeatable(progress.request),
+        Broken::Unprocessed => !progress.body_taken.get(),
+        Broken::Refused | Broken::Application(_) | Broken::Client => false,
+    }
+}
+
+/// Gives up the connection of a way, and what it was in flight as.
+fn give_back<Io, P, F>((road, flight): (Road<Io, P>, F)) -> F {
+    drop(road);
+    flight
 }
 
 /// Why a call ended before its answer did.
@@ -161,25 +129,44 @@ struct Keep {
     endpoint: bool,
 }
 
-/// Carries one request on one connection. It takes a checked endpoint to get here.
+/// Carries one request on its way. It takes a checked endpoint to get here.
 async fn carry<C, K>(
     caller: &K,
     progress: &mut Progress<'_>,
     client: &mut Client<C>,
-    (connection, flight): &mut Line<K>,
+    (road, flight): &mut Way<K>,
 ) -> Result<Keep, Stopped>
 where
     C: AsyncRead + AsyncWrite,
     K: Caller,
 {
-    let Passage { .. } = connection.proof.as_ref();
-    progress.keeps_decision = caller.is_meshed(&connection.proof);
-    let begun = Instant::now();
-    let Connection { reader, writer, proof, .. } = connection;
-    let ended = tokio::select! {
-        biased;
-        ended = exchange(progress, client, (reader, writer), || caller.ending()) => ended,
-        answer = caller.until_rejected(proof, flight) => return Err(Stopped::Rejected(answer)),
+    let Passage { .. } = road.proof().as_ref();
+    progress.keeps_decision = caller.is_meshed(road.proof());
+    let (request, begun) = (progress.request, Instant::now());
+    let ended = match road {
+        Road::Own(connection) => {
+            let Connection { reader, writer, proof, .. } = &mut **connection;
+            tokio::select! {
+                biased;
+                ended = exchange(progress, client, (reader, writer), || caller.ending()) => ended,
+                answer = caller.until_rejected(request, proof, flight) => {
+                    return Err(Stopped::Rejected(answer));
+                }
+            }
+        }
+        Road::Shared(place, head) => {
+            let Client { reader, writer } = client;
+            let head = std::mem::take(&mut **head);
+            let carried = http2::carry(place, head, progress, (reader, writer), || caller.ending());
+            tokio::select! {
+                biased;
+                ended = carried => ended,
+                answer = caller.until_rejected(request, place.proof(), flight) => {
+                    place.retire();
+                    return Err(Stopped::Rejected(answer));
+                }
+            }
+        }
     };
     if let Some((at, status)) = progress.answered.take() {
         caller.answered(flight, at.saturating_duration_since(begun), status);
@@ -196,18 +183,20 @@ where
 fn finish<C, K>(
     caller: &K,
     keep: Keep,
-    ((connection, flight), progress): (Line<K>, &Progress<'_>),
+    ((road, flight), progress): (Way<K>, &Progress<'_>),
     client: &Client<C>,
 ) -> Next
 where
     C: AsyncRead + AsyncWrite,
     K: Caller,
 {
-    if !connection.reader.bytes().is_empty() {
+    match road {
         // More than was asked for (G20): this connection is never used again.
-        caller.failed(Failure::Desync);
-    } else if keep.endpoint {
-        caller.keep(connection, &flight);
+        Road::Own(connection) if !connection.reader.bytes().is_empty() => {
+            caller.failed(Failure::Desync);
+        }
+        Road::Own(connection) if keep.endpoint => caller.keep(*connection, &flight),
+        Road::Own(_) | Road::Shared(..) => {}
     }
     let all_sent = progress.sent.get().is_some() && client.reader.bytes().is_empty();
     match keep.client {
@@ -226,10 +215,10 @@ where
     let answer = match stopped {
         Stopped::Rejected(answer) => Some(answer),
         Stopped::GivenUp(GivenUp::Body(fault)) => {
-            refusal_of_body(&fault, progress.request).map(|refusal| caller.refuse_body(&refusal))
+            refusal_of_body(&fault, progress.request).map(|refusal| caller.refuse(&refusal))
         }
-        Stopped::GivenUp(GivenUp::Answer(Broken::Client)) => None,
-        Stopped::GivenUp(GivenUp::Answer(Broken::Unheard)) => {
+        Stopped::GivenUp(GivenUp::Answer(Broken::Refused | Broken::Client)) => None,
+        Stopped::GivenUp(GivenUp::Answer(Broken::Unheard | Broken::Unprocessed)) => {
             Some(caller.failed(Failure::Unreachable))
         }
         Stopped::GivenUp(GivenUp::Answer(Broken::Application(failure))) => {

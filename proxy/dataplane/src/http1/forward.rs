@@ -38,7 +38,7 @@ pub(super) enum Next {
 }
 
 /// Why an exchange was given up.
-pub(super) enum GivenUp {
+pub(crate) enum GivenUp {
     /// The client's body.
     Body(Fault),
     /// The application, or writing to the client.
@@ -141,8 +141,10 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
     ) -> Next {
         let answer = match given_up {
             GivenUp::Body(fault) => self.refuse_body(&fault, progress.request),
-            GivenUp::Answer(Broken::Client) => None,
-            GivenUp::Answer(Broken::Unheard) => Some(self.decider.failed(Failure::BadAnswer)),
+            GivenUp::Answer(Broken::Refused | Broken::Client) => None,
+            GivenUp::Answer(Broken::Unheard | Broken::Unprocessed) => {
+                Some(self.decider.failed(Failure::BadAnswer))
+            }
             GivenUp::Answer(Broken::Application(failure)) => Some(self.decider.failed(failure)),
         };
         match answer {

@@ -9,7 +9,8 @@
 //! application: `pool`, `wire`, `body`, `response`.
 //!
 //! What the pod itself calls goes another way through the same parts ([`serve_calls`]): each request is read only to know
-//! where it ends, and goes to an endpoint that a [`Caller`] chose and checked.
+//! where it ends, and goes to an endpoint that a [`crate::caller::Caller`] chose and checked: on a connection of its own, or
+//! on one of HTTP/2 that requests share ([`crate::http2`] uses the same pieces towards the application then).
 //!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
@@ -17,18 +18,18 @@ pub(crate) mod answer;
 pub(crate) mod body;
 mod calls;
 pub(crate) mod chunked;
-mod forward;
+pub(crate) mod forward;
 mod head;
 pub mod limits;
 pub(crate) mod pool;
 pub(crate) mod response;
 mod session;
 mod trailers;
-mod transfer;
+pub(crate) mod transfer;
 mod upgrade;
 pub(crate) mod wire;
 
-pub use calls::{Caller, serve_calls};
+pub use calls::serve_calls;
 pub(crate) use forward::is_repeatable;
 pub use pool::{Connection, Pool};
 pub use session::{serve, serve_pooled};

@@ -59,17 +59,7 @@ impl<'a> AnswerHead<'a> {
         let mut lines = Lines::new(head);
         let line = lines.next().unwrap_or(Err(bad(0)))?.bytes;
         let (http_1_0, status, phrase) = status_line(line).ok_or(bad(0))?;
-        let mut answer = Self {
-            status,
-            phrase,
-            fields: Vec::with_capacity(16),
-            length: None,
-            chunked: false,
-            grpc: false,
-            keeps_decision,
-            refuses: false,
-            hop: Hop { http_1_0, ..Hop::default() },
-        };
+        let mut answer = Self::new((http_1_0, status, phrase), keeps_decision);
         for (count, line) in lines.enumerate() {
             let line = line?;
             let (name, value) = split_field(line)?;
@@ -86,6 +76,41 @@ impl<'a> AnswerHead<'a> {
             .fields
             .retain(|(name, _)| !named.iter().any(|other| other.eq_ignore_ascii_case(name)));
         Ok(answer)
+    }
+
+    /// The head of an answer that came over HTTP/2. Its body goes on in chunks, where it doesn't say how long it is.
+    ///
+    /// # Errors
+    /// The rule it breaks.
+    pub(crate) fn of_fields(
+        (status, phrase): (u16, &'a str),
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        keeps_decision: bool,
+    ) -> Result<Self, Flaw> {
+        let mut answer = Self::new((false, status, phrase.as_bytes()), keeps_decision);
+        for (count, (name, value)) in fields.enumerate() {
+            if count >= limits::ANSWER_FIELDS {
+                return Err(bad(count));
+            }
+            answer.field(name, value).ok_or(bad(count))?;
+        }
+        answer.chunked = answer.length.is_none();
+        answer.hop = Hop::default();
+        Ok(answer)
+    }
+
+    fn new((http_1_0, status, phrase): (bool, u16, &'a [u8]), keeps_decision: bool) -> Self {
+        Self {
+            status,
+            phrase,
+            fields: Vec::with_capacity(16),
+            length: None,
+            chunked: false,
+            grpc: false,
+            keeps_decision,
+            refuses: false,
+            hop: Hop { http_1_0, ..Hop::default() },
+        }
     }
 
     /// One field; none where its framing can't be read.
@@ -127,6 +152,11 @@ impl<'a> AnswerHead<'a> {
                 other => self.hop.named.push(other),
             }
         }
+    }
+
+    /// Whether it is of gRPC.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.grpc
     }
 
     /// The protocol to which the answer changes, if it says so properly.

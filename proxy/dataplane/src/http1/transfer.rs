@@ -11,7 +11,7 @@ use super::wire::{Reader, Writer};
 
 /// How a transfer can fail.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The sender failed, or ended before the body did.
     Sender,
     /// The sender is slower than the bounds of a body.
@@ -24,13 +24,17 @@ pub(super) enum Fault {
 
 /// The bounds of time of a body with a length: never idle for long, and a least rate of what was waited for.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    async fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut Reader<R>) -> Result<usize, Fault> {
+    /// Waits for more of the body.
+    pub(crate) async fn fill<R: AsyncRead + Unpin>(
+        &mut self,
+        reader: &mut Reader<R>,
+    ) -> Result<usize, Fault> {
         let begin = Instant::now();
         let filled = timeout(limits::BODY_IDLE, reader.fill(limits::READ_BYTES)).await;
         let count = filled.map_err(|_| Fault::Slow)?.map_err(|_| Fault::Sender)?;

@@ -1,4 +1,4 @@
-//! What a client may spend of frames that cost us work and move nothing (§4.4). `h2` answers most of them by itself, so
+//! What the other end may spend of frames that cost us work and move nothing (§4.4). `h2` answers most of them by itself, so
 //! they are counted below it.
 
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 const KINDS: usize = 8;
 
 impl Kind {
-    /// What a frame of the client counts as; none where it moves something.
+    /// What a frame counts as; none where it moves something.
     pub(super) fn of(frame: &Frame) -> Option<Self> {
         match frame.kind {
             kind::DATA if frame.is_empty_data() => Some(Self::EmptyData),
@@ -59,9 +59,11 @@ struct Moved {
     streams: u32,
 }
 
-/// Counts one client's frames.
+/// Counts the frames of one other end.
 #[derive(Debug)]
 pub(super) struct Budget {
+    /// Resets that each stream excuses: a server may end each one that we open so.
+    resets_per_stream: u32,
     since: Instant,
     spent: [u32; KINDS],
     now: Moved,
@@ -69,8 +71,19 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, spent: [0; KINDS], now: Moved::default(), before: Moved::default() }
+    /// Of a client, which opens the streams.
+    pub(super) fn of_client(now: Instant) -> Self {
+        Self::new(now, 0)
+    }
+
+    /// Of a server, where we open them.
+    pub(super) fn of_server(now: Instant) -> Self {
+        Self::new(now, 1)
+    }
+
+    fn new(now: Instant, resets_per_stream: u32) -> Self {
+        let (before, moved) = (Moved::default(), Moved::default());
+        Self { resets_per_stream, since: now, spent: [0; KINDS], now: moved, before }
     }
 
     /// To be called before the others, now and then.
@@ -87,7 +100,7 @@ impl Budget {
         self.now.data_sent = self.now.data_sent.saturating_add(1);
     }
 
-    /// The client opened a stream.
+    /// A stream was opened.
     pub(super) fn stream_opened(&mut self) {
         self.now.streams = self.now.streams.saturating_add(1);
     }
@@ -106,7 +119,9 @@ impl Budget {
         let for_data = data.saturating_mul(limits::PER_DATA_SENT);
         let for_streams = streams.saturating_mul(limits::PER_STREAM);
         match what {
-            Kind::Reset => limits::RESETS,
+            Kind::Reset => {
+                limits::RESETS.saturating_add(streams.saturating_mul(self.resets_per_stream))
+            }
             Kind::WindowUpdate => {
                 limits::FRAMES.saturating_add(for_data).saturating_add(for_streams)
             }
@@ -132,7 +147,7 @@ mod tests {
     #[test]
     fn h2_04_each_kind_has_its_own_bound_and_time_gives_it_back() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = Budget::of_client(start);
         assert_eq!(spendable(&mut budget, Kind::Settings), limits::FRAMES);
         assert_eq!(spendable(&mut budget, Kind::Ping), limits::FRAMES);
         assert_eq!(spendable(&mut budget, Kind::Reset), limits::RESETS);
@@ -143,8 +158,18 @@ mod tests {
     }
 
     #[test]
+    fn h2_17_a_server_may_reset_what_we_open_and_little_more() {
+        let mut budget = Budget::of_server(Instant::now());
+        (0..1_000).for_each(|_| budget.stream_opened());
+        assert_eq!(spendable(&mut budget, Kind::Reset), limits::RESETS + 1_000);
+        let mut budget = Budget::of_client(Instant::now());
+        (0..1_000).for_each(|_| budget.stream_opened());
+        assert_eq!(spendable(&mut budget, Kind::Reset), limits::RESETS);
+    }
+
+    #[test]
     fn whoever_receives_much_may_say_so_often() {
-        let mut budget = Budget::new(Instant::now());
+        let mut budget = Budget::of_client(Instant::now());
         (0..50).for_each(|_| budget.data_sent());
         let more = 50 * limits::PER_DATA_SENT;
         assert_eq!(spendable(&mut budget, Kind::WindowUpdate), limits::FRAMES + more);

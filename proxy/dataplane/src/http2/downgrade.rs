@@ -4,6 +4,7 @@ use std::future::poll_fn;
 
 use bytes::Bytes;
 use engine::Permit;
+use engine::gate::GateRule;
 use engine::request::{CanonicalRequest, Framing};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -11,9 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::body::{Fault, room};
+use super::fields::{self, Passing};
+use super::limits;
 use super::reply::Reply;
 use super::stream::{Broken, Client};
-use super::{fields, limits};
 use crate::exchange::{Decider, Failure, Upstream};
 use crate::http1::answer::{self, Progress, read_head};
 use crate::http1::body::{Decoder, Encoder};
@@ -113,7 +115,8 @@ async fn upload<W: AsyncWrite + Unpin>(
             body.flow_control().release_capacity(piece.len()).map_err(Fault::Sender)?;
         }
         let trailers = body.trailers().await.map_err(Fault::Sender)?.unwrap_or_default();
-        let trailers = fields::trailers(trailers, request.is_grpc_content_type());
+        let passing = Passing { grpc: request.is_grpc_content_type(), decision: false };
+        let trailers = fields::trailers(trailers, passing);
         encoder.end(&lines(&trailers.map_err(Fault::Malformed)?), writer.out());
     }
     writer.flush().await.map_err(|_| Fault::Receiver)?;
@@ -121,7 +124,8 @@ async fn upload<W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-fn lines(trailers: &HeaderMap) -> Vec<u8> {
+/// Trailers as lines of HTTP/1.1.
+pub(super) fn lines(trailers: &HeaderMap) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in trailers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -144,7 +148,7 @@ async fn pass_back<R: AsyncRead + Unpin>(
                 // An interim answer is an answer: the application has seen the request.
                 answer::Broken::Unheard if heads == 0 => Broken::Unprocessed,
                 answer::Broken::Application(failure) => Broken::Application(failure),
-                answer::Broken::Unheard | answer::Broken::Client => BAD,
+                _ => BAD,
             })?,
             () = poll_fn(|context| reply.poll_gone(context)) => return Err(Broken::Client),
         };
@@ -195,9 +199,13 @@ async fn move_body<R: AsyncRead + Unpin>(
             Step::Data(data) => {
                 let piece = Bytes::copy_from_slice(data);
                 reader.consume(piece.len());
-                pass(piece, to).await?;
+                let last = matches!(decoder, Decoder::Length(0));
+                pass(piece, last, to).await?;
+                if last {
+                    return Ok(());
+                }
             }
-            Step::End => return end(decoder.trailers(), to),
+            Step::End => return end(decoder.trailers(), to).map_err(|fault| unended(&fault)),
             Step::More => {
                 let filled = tokio::select! {
                     biased;
@@ -205,7 +213,7 @@ async fn move_body<R: AsyncRead + Unpin>(
                     _ = poll_fn(|context| to.poll_reset(context)) => return Err(Broken::Client),
                 };
                 match (filled.map_err(|_| BAD)?, decoder.ends_with_connection()) {
-                    (0, true) => return end(b"", to),
+                    (0, true) => return end(b"", to).map_err(|fault| unended(&fault)),
                     (0, false) => return Err(BAD),
                     _ => {}
                 }
@@ -214,30 +222,42 @@ async fn move_body<R: AsyncRead + Unpin>(
     }
 }
 
-async fn pass(mut piece: Bytes, to: &mut SendStream<Bytes>) -> Result<(), Broken> {
+fn unended(fault: &Fault) -> Broken {
+    if matches!(fault, Fault::Receiver) { Broken::Client } else { BAD }
+}
+
+async fn pass(mut piece: Bytes, last: bool, to: &mut SendStream<Bytes>) -> Result<(), Broken> {
     while !piece.is_empty() {
         let room = room(to, piece.len()).await.map_err(|_| Broken::Client)?;
         let part = piece.split_to(room.min(piece.len()));
-        to.send_data(part, false).map_err(|_| Broken::Client)?;
+        to.send_data(part, last && piece.is_empty()).map_err(|_| Broken::Client)?;
     }
     Ok(())
 }
 
-/// Ends an answer with the trailer lines that pass.
-fn end(lines: &[u8], to: &mut SendStream<Bytes>) -> Result<(), Broken> {
-    let mut trailers = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let at = line.iter().position(|byte| *byte == b':').ok_or(BAD)?;
-        let (name, value) = line.split_at(at);
-        let value = engine::gate::trim_blanks(value.get(1..).unwrap_or_default());
-        let name = HeaderName::from_bytes(name).map_err(|_| BAD)?;
-        trailers.append(name, HeaderValue::from_bytes(value).map_err(|_| BAD)?);
-    }
+/// Ends a body with the trailer lines that pass.
+///
+/// # Errors
+/// The receiver is gone, or a line can't be said in HTTP/2.
+pub(super) fn end(lines: &[u8], to: &mut SendStream<Bytes>) -> Result<(), Fault> {
+    let trailers = fields_of(lines).ok_or(Fault::Malformed(GateRule::G20))?;
     let sent = if trailers.is_empty() {
         to.send_data(Bytes::new(), true)
     } else {
         to.send_trailers(trailers)
     };
-    sent.map_err(|_| Broken::Client)
+    sent.map_err(|_| Fault::Receiver)
+}
+
+fn fields_of(lines: &[u8]) -> Option<HeaderMap> {
+    let mut fields = HeaderMap::new();
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(at);
+        let value = engine::gate::trim_blanks(value.get(1..).unwrap_or_default());
+        let name = HeaderName::from_bytes(name).ok()?;
+        fields.append(name, HeaderValue::from_bytes(value).ok()?);
+    }
+    Some(fields)
 }

@@ -1,7 +1,7 @@
 //! The heads of frames in a stream of bytes (RFC 9113 §4.1). Payloads are passed over, but for their first eight bytes.
 
 /// The kinds of frames, by number.
-pub(super) mod kind {
+pub(crate) mod kind {
     pub(crate) const DATA: u8 = 0;
     pub(crate) const HEADERS: u8 = 1;
     pub(crate) const PRIORITY: u8 = 2;
@@ -19,7 +19,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const HEAD_BYTES: usize = 9;
 /// What a client says before its first frame.
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

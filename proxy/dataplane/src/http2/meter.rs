@@ -3,13 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use engine::gate::GateRule;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::budget::{Budget, Kind};
@@ -29,8 +25,18 @@ pub(super) struct Below {
 #[derive(Debug, Clone)]
 pub(super) struct Meter(Rc<RefCell<State>>);
 
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    /// It opens streams.
+    Client,
+    /// We do.
+    Server,
+}
+
 #[derive(Debug)]
 struct State {
+    other: Other,
     incoming: Frames,
     outgoing: Frames,
     budget: Budget,
@@ -42,6 +48,10 @@ struct State {
     /// Streams that we took up and whose answers have not ended.
     taken: BTreeSet<u32>,
     refused: Vec<Below>,
+    /// How often a server has said what it takes.
+    settings: u64,
+    /// A server has said that it takes no more streams.
+    goodbye: bool,
 }
 
 /// What has come from the other end.
@@ -60,21 +70,40 @@ enum Unfinished {
 
 impl Meter {
     /// Of a client's connection that begins now.
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
+    pub(super) fn of_client() -> Self {
+        let unfinished = Some((Instant::now(), Unfinished::Start));
+        let budget = Budget::of_client(Instant::now());
+        Self::new(Other::Client, (Frames::of_client(), Frames::of_server()), budget, unfinished)
+    }
+
+    /// Of a connection to a server that begins now. How long its first SETTINGS may take is its caller's to say.
+    pub(super) fn of_server() -> Self {
+        let budget = Budget::of_server(Instant::now());
+        Self::new(Other::Server, (Frames::of_server(), Frames::of_client()), budget, None)
+    }
+
+    fn new(
+        other: Other,
+        (incoming, outgoing): (Frames, Frames),
+        budget: Budget,
+        unfinished: Option<(Instant, Unfinished)>,
+    ) -> Self {
         Self(Rc::new(RefCell::new(State {
-            incoming: Frames::of_client(),
-            outgoing: Frames::of_server(),
-            budget: Budget::new(now),
+            other,
+            incoming,
+            outgoing,
+            budget,
             over: None,
-            unfinished: Some((now, Unfinished::Start)),
-            heard: Heard { last: now, times: 0 },
+            unfinished,
+            heard: Heard { last: Instant::now(), times: 0 },
             taken: BTreeSet::new(),
             refused: Vec::new(),
+            settings: 0,
+            goodbye: false,
         })))
     }
 
-    /// What the client has spent too much of.
+    /// What the other end has spent too much of.
     pub(super) fn over(&self) -> Option<Kind> {
         self.0.borrow().over
     }
@@ -106,14 +135,29 @@ impl Meter {
         std::mem::take(&mut self.0.borrow_mut().refused)
     }
 
-    fn received(&self, bytes: &[u8]) -> bool {
+    /// How often a server has said what it takes; 0: not yet.
+    pub(super) fn settings(&self) -> u64 {
+        self.0.borrow().settings
+    }
+
+    /// Whether a server has said that it takes no more streams.
+    pub(super) fn has_goodbye(&self) -> bool {
+        self.0.borrow().goodbye
+    }
+
+    /// These bytes came. False: there was too much of something.
+    pub(super) fn received(&self, bytes: &[u8]) -> bool {
         let mut state = self.0.borrow_mut();
-        let State { incoming, budget, over, unfinished, heard, .. } = &mut *state;
+        let State { other, incoming, budget, over, unfinished, heard, settings, goodbye, .. } =
+            &mut *state;
         *heard = Heard { last: Instant::now(), times: heard.times + 1 };
         budget.pass_time(heard.last);
         incoming.feed(bytes, |stage, frame| {
             match stage {
-                Stage::Begun if frame.kind == kind::HEADERS => budget.stream_opened(),
+                Stage::Begun if frame.kind == kind::HEADERS && *other == Other::Client => {
+                    budget.stream_opened();
+                }
+                Stage::Begun if frame.kind == kind::HEADERS => {}
                 Stage::Begun => return,
                 Stage::Whole => {
                     if let Some(kind) = Kind::of(frame)
@@ -122,6 +166,8 @@ impl Meter {
                     {
                         over.get_or_insert(kind);
                     }
+                    *settings += u64::from(frame.kind == kind::SETTINGS && !frame.is_answer());
+                    *goodbye |= frame.kind == kind::GOAWAY;
                 }
             }
             follow(unfinished, stage, frame, heard.last);
@@ -129,17 +175,27 @@ impl Meter {
         state.over.is_none()
     }
 
-    fn sent(&self, bytes: &[u8]) {
+    /// These bytes went out.
+    pub(super) fn sent(&self, bytes: &[u8]) {
         let mut state = self.0.borrow_mut();
-        let State { outgoing, budget, over, taken, refused, .. } = &mut *state;
+        let State { other, outgoing, budget, over, taken, refused, .. } = &mut *state;
         outgoing.feed(bytes, |stage, frame| {
             if stage == Stage::Begun {
                 return;
             }
-            let below = below(frame, taken);
             if frame.kind == kind::DATA {
                 budget.data_sent();
             }
+            if *other == Other::Server {
+                if frame.kind == kind::HEADERS {
+                    budget.stream_opened();
+                }
+                if is_reset_for_a_flaw(frame) && !budget.spend(Kind::Reset) {
+                    over.get_or_insert(Kind::Reset);
+                }
+                return;
+            }
+            let below = below(frame, taken);
             if frame.ends_stream() || frame.kind == kind::RST_STREAM {
                 taken.remove(&frame.stream);
             }
@@ -153,6 +209,12 @@ impl Meter {
             }
         });
     }
+}
+
+/// Whether `h2` resets a stream because of what the other end did on it; we ourselves reset with other codes.
+fn is_reset_for_a_flaw(frame: &Frame) -> bool {
+    const REFUSED_STREAM: u32 = 7;
+    frame.kind == kind::RST_STREAM && matches!(frame.code(), 1 | 3 | 5 | 6 | REFUSED_STREAM)
 }
 
 /// Keeps what isn't whole: a field list from its first frame's head on.
@@ -199,77 +261,4 @@ fn below(frame: &Frame, taken: &BTreeSet<u32>) -> Option<Below> {
         _ => return None,
     };
     Some(Below { rule, what })
-}
-
-/// The stream below `h2`.
-#[derive(Debug)]
-pub(super) struct Metered<S> {
-    stream: S,
-    meter: Meter,
-}
-
-impl<S> Metered<S> {
-    pub(super) fn new(stream: S, meter: Meter) -> Self {
-        Self { stream, meter }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.meter.over().is_some() {
-            // Nothing of it is read any more; the loop above ends the connection.
-            return Poll::Pending;
-        }
-        let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if self.meter.received(buffer.filled().get(before..).unwrap_or_default()) {
-            return Poll::Ready(Ok(()));
-        }
-        buffer.set_filled(before);
-        Poll::Pending
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let count = std::task::ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.meter.sent(bytes.get(..count).unwrap_or_default());
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
-        let count = std::task::ready!(stream.poll_write_vectored(context, slices))?;
-        let mut left = count;
-        for slice in slices {
-            let part = slice.get(..left).unwrap_or(slice);
-            self.meter.sent(part);
-            left -= part.len();
-        }
-        Poll::Ready(Ok(count))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

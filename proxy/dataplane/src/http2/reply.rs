@@ -50,11 +50,6 @@ impl Reply {
         Ok(self.body.insert(body))
     }
 
-    /// Whether the answer that has begun is one of gRPC.
-    pub(super) fn speaks_grpc(&self) -> bool {
-        self.grpc
-    }
-
     /// Says of a refusal what its client may know (semantics D5). Where another answer has begun, that one ends badly: with
     /// the trailers of gRPC, or with a reset.
     pub(super) fn refuse(&mut self, answer: &Answer) {
@@ -65,6 +60,15 @@ impl Reply {
             }
             Some(body) => body.send_reset(Reason::CANCEL),
         }
+    }
+
+    /// Says that an exchange failed. Where an answer has begun that isn't one of gRPC, what came so far must not be taken
+    /// for the whole.
+    pub(super) fn give_up(&mut self, answer: &Answer) {
+        if self.has_begun() && !self.grpc {
+            return self.reset(Reason::INTERNAL_ERROR);
+        }
+        self.refuse(answer);
     }
 
     fn answer(&mut self, answer: &Answer) {

@@ -1,36 +1,45 @@
 //! One client's connection: streams are taken up, decided and let go, until either side has enough.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context as Task, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use engine::gate::GateRule;
 use h2::server::{Builder, Connection, SendResponse};
-use h2::{Ping, PingPong, Reason, RecvStream};
-use http::{Method, Request};
+use h2::{Reason, RecvStream};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::meter::{Heard, Meter, Metered};
-use super::reply::Reply;
-use super::stream::Context;
-use super::{fields, limits};
-use crate::exchange::{Decider, Upstream, Verdict};
+use super::limits;
+use super::meter::Meter;
+use super::metered::Metered;
+use super::pulse::Pulse;
 use crate::limits::GOODBYE;
-use crate::onward::Onward;
 
-/// Serves HTTP/2 on `client`, which begins with the preface, until the connection ends. Requests are decided by `decider`;
-/// those with a permit go `onward`. Dropping the future cuts all of it.
-pub async fn serve<S, D, U>(client: S, decider: Rc<D>, onward: Rc<Onward<U>>)
+/// What becomes of the streams of one client's connection.
+pub(super) trait Service {
+    /// Takes one up. What it gives is the work on it, which is dropped with the connection; none where all is said.
+    fn take_up(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Option<impl Future<Output = ()> + 'static>;
+    /// What was refused before it became a stream, with the rule that comes closest: counted and written down.
+    fn refused_below(&self, rule: GateRule, what: &str);
+    /// Ends when the connection should take up no more streams.
+    fn ended(&self) -> impl Future<Output = ()>;
+}
+
+/// Serves HTTP/2 on `client`, which begins with the preface, until the connection ends. Dropping the future cuts all of it.
+pub(super) async fn serve<S, V>(client: S, service: &V)
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    D: Decider + 'static,
-    U: Upstream + 'static,
+    V: Service,
 {
-    let meter = Meter::new();
+    let meter = Meter::of_client();
     let handshake = builder().handshake(Metered::new(client, meter.clone()));
     let Ok(Ok(mut connection)) = timeout(limits::PREFACE, handshake).await else {
         return;
@@ -39,10 +48,11 @@ where
     let serving = Serving {
         connection,
         meter,
-        decider: Rc::clone(&decider),
-        onward,
+        service,
         streams: JoinSet::new(),
-        pulse: Pulse { pings, asked: None, idle_since: Instant::now(), goodbye: None },
+        pulse: Pulse::new(pings, limits::KEEP_ALIVE),
+        idle_since: Instant::now(),
+        goodbye: None,
         timer: Box::pin(sleep_until(Instant::now() + limits::PREFACE)),
     };
     let mut serving = pin!(serving);
@@ -51,7 +61,7 @@ where
         ended = poll_fn(|task| serving.as_mut().get_mut().poll(task)) => {
             return serving.end(ended).await;
         }
-        () = decider.ended() => serving.leave(),
+        () = service.ended() => serving.leave(),
     }
     let ended = poll_fn(|task| serving.as_mut().get_mut().poll(task)).await;
     serving.end(ended).await;
@@ -72,26 +82,18 @@ fn builder() -> Builder {
 }
 
 /// A connection that is served.
-struct Serving<S, D, U: Upstream> {
+struct Serving<'v, S, V> {
     connection: Connection<Metered<S>, Bytes>,
     meter: Meter,
-    decider: Rc<D>,
-    onward: Rc<Onward<U>>,
-    /// The streams that were allowed; they end with the connection.
+    service: &'v V,
+    /// The streams that are worked on; they end with the connection.
     streams: JoinSet<()>,
     pulse: Pulse,
-    timer: Pin<Box<Sleep>>,
-}
-
-/// Whether the client is still there.
-struct Pulse {
-    pings: PingPong,
-    /// When it was asked last, if it hasn't said anything since.
-    asked: Option<(Instant, Heard)>,
     /// Since when there have been no streams.
     idle_since: Instant,
     /// When the end was announced.
     goodbye: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// Why a connection ends.
@@ -107,22 +109,21 @@ enum Ended {
     Gone,
 }
 
-impl<S, D, U> Serving<S, D, U>
+impl<S, V> Serving<'_, S, V>
 where
     S: AsyncRead + AsyncWrite + Unpin,
-    D: Decider + 'static,
-    U: Upstream + 'static,
+    V: Service,
 {
-    fn poll(&mut self, task: &mut Task<'_>) -> Poll<Ended> {
+    fn poll(&mut self, task: &mut Context<'_>) -> Poll<Ended> {
         while let Poll::Ready(Some(_)) = self.streams.poll_join_next(task) {
-            self.pulse.idle_since = Instant::now();
+            self.idle_since = Instant::now();
         }
         let closed = self.poll_streams(task).is_ready();
         if let Some(kind) = self.meter.over() {
             return Poll::Ready(Ended::Over(kind.name()));
         }
         for below in self.meter.refused() {
-            self.decider.refused_below(below.rule, below.what);
+            self.service.refused_below(below.rule, below.what);
         }
         if closed {
             return Poll::Ready(Ended::Closed);
@@ -131,7 +132,7 @@ where
     }
 
     /// Takes up new streams. Ready when the connection is closed.
-    fn poll_streams(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    fn poll_streams(&mut self, task: &mut Context<'_>) -> Poll<()> {
         loop {
             match std::task::ready!(self.connection.poll_accept(task)) {
                 Some(Ok((request, respond))) => self.take_up(request, respond),
@@ -142,24 +143,14 @@ where
 
     fn take_up(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.meter.takes(respond.stream_id().as_u32());
-        self.pulse.idle_since = Instant::now();
-        let (parts, body) = request.into_parts();
-        let verdict = self.decider.decide_fields(&fields::of_request(&parts));
-        let mut reply = Reply::new(respond, parts.method == Method::HEAD);
-        match verdict {
-            Verdict::Answer(answer) => reply.refuse(&answer),
-            // Semantics D5: without a word.
-            Verdict::Close => reply.reset(Reason::HTTP_1_1_REQUIRED),
-            Verdict::Forward(granted) => {
-                let (decider, onward) = (Rc::clone(&self.decider), Rc::clone(&self.onward));
-                let context = Context { decider, onward };
-                self.streams.spawn_local(context.carry(granted, body, reply));
-            }
+        self.idle_since = Instant::now();
+        if let Some(work) = self.service.take_up(request, respond) {
+            self.streams.spawn_local(work);
         }
     }
 
     /// Looks whether something is due, and when to look again.
-    fn poll_time(&mut self, task: &mut Task<'_>) -> Poll<Ended> {
+    fn poll_time(&mut self, task: &mut Context<'_>) -> Poll<Ended> {
         loop {
             let now = Instant::now();
             let due = match self.due(now) {
@@ -180,17 +171,21 @@ where
         if unfinished.is_some_and(|due| due <= now) {
             return Err(Ended::Slow);
         }
-        let next = if self.streams.is_empty() { self.idle(now)? } else { self.pulse(now)? };
+        let next = if self.streams.is_empty() {
+            self.idle(now)?
+        } else {
+            self.pulse.look(now, self.meter.heard()).map_err(|_| Ended::Gone)?
+        };
         Ok(unfinished.map_or(next, |due| due.min(next)))
     }
 
     /// A connection without streams is given up after a while; soon, where that was announced.
     fn idle(&mut self, now: Instant) -> Result<Instant, Ended> {
-        if let Some(announced) = self.pulse.goodbye {
-            let due = announced.max(self.pulse.idle_since) + limits::KEEP_ALIVE_ANSWER;
+        if let Some(announced) = self.goodbye {
+            let due = announced.max(self.idle_since) + limits::KEEP_ALIVE_ANSWER;
             return if due <= now { Err(Ended::Gone) } else { Ok(due) };
         }
-        let due = self.pulse.idle_since + limits::IDLE;
+        let due = self.idle_since + limits::IDLE;
         if due > now {
             return Ok(due);
         }
@@ -200,39 +195,17 @@ where
 
     /// Announces the end: open streams go on, new ones are for another connection.
     fn leave(&mut self) {
-        self.pulse.goodbye.get_or_insert_with(Instant::now);
+        self.goodbye.get_or_insert_with(Instant::now);
         self.connection.graceful_shutdown();
-    }
-
-    /// A client with open streams that says nothing is asked whether it is there.
-    fn pulse(&mut self, now: Instant) -> Result<Instant, Ended> {
-        let heard = self.meter.heard();
-        match self.pulse.asked {
-            Some((asked, before)) if heard == before => {
-                let due = asked + limits::KEEP_ALIVE_ANSWER;
-                if due <= now { Err(Ended::Gone) } else { Ok(due) }
-            }
-            _ if heard.last + limits::KEEP_ALIVE <= now => {
-                self.pulse.asked = Some((now, heard));
-                // The answer to an earlier one makes room for this one; that it came is known from below.
-                let _ = self.pulse.pings.poll_pong(&mut Task::from_waker(Waker::noop()));
-                let _ = self.pulse.pings.send_ping(Ping::opaque());
-                Ok(now + limits::KEEP_ALIVE_ANSWER)
-            }
-            _ => {
-                self.pulse.asked = None;
-                Ok(heard.last + limits::KEEP_ALIVE)
-            }
-        }
     }
 
     /// Sees the connection out.
     async fn end(mut self: Pin<&mut Self>, ended: Ended) {
         match ended {
             Ended::Closed => return,
-            Ended::Over(what) => self.decider.refused_below(GateRule::Limits, what),
+            Ended::Over(what) => self.service.refused_below(GateRule::Limits, what),
             Ended::Slow => {
-                self.decider.refused_below(GateRule::Limits, "a field list that takes too long");
+                self.service.refused_below(GateRule::Limits, "a field list that takes too long");
             }
             Ended::Gone => {}
         }

@@ -1,22 +1,39 @@
-//! One allowed stream to its end: forwarded, watched, answered.
+//! The streams of those who call the pod: each is decided, and an allowed one forwarded, watched and answered.
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use engine::gate::{GateRule, Refusal};
 use engine::request::{CanonicalRequest, Version};
+use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use tokio::time::sleep;
+use http::{Method, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::reply::Reply;
-use super::{downgrade, relay, timeout};
-use crate::exchange::{Answer, Decider, Failure, Granted, Upstream};
+use super::server::{self, Service};
+use super::{downgrade, fields, relay, timeout};
+use crate::exchange::{Answer, Decider, Failure, Granted, Upstream, Verdict};
 use crate::onward::Onward;
+
+/// Serves HTTP/2 on `client`, which begins with the preface, until the connection ends. Requests are decided by `decider`;
+/// those with a permit go `onward`. Dropping the future cuts all of it.
+pub async fn serve<S, D, U>(client: S, decider: Rc<D>, onward: Rc<Onward<U>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    D: Decider + 'static,
+    U: Upstream + 'static,
+{
+    server::serve(client, &Decided { decider, onward }).await;
+}
 
 /// How an exchange can fail.
 #[derive(Debug)]
 pub(super) enum Broken {
-    /// The application has not worked on the request, and never will: it may be sent once more.
+    /// The other side has not worked on the request, and never will: it may be sent once more.
     Unprocessed,
+    /// The connection ended before a byte of the answer: nobody knows what became of the request.
+    Lost,
     /// The application is at fault.
     Application(Failure),
     /// The application ended its answer with this code.
@@ -27,26 +44,47 @@ pub(super) enum Broken {
     Client,
 }
 
-/// What a stream needs of its connection.
-pub(super) struct Context<D, U: Upstream> {
-    pub(super) decider: Rc<D>,
-    pub(super) onward: Rc<Onward<U>>,
+/// Whose streams are decided one by one.
+struct Decided<D, U: Upstream> {
+    decider: Rc<D>,
+    onward: Rc<Onward<U>>,
 }
 
-impl<D: Decider, U: Upstream> Context<D, U>
-where
-    U::Io: 'static,
-{
-    /// Carries an allowed request and its answer. It ends early when its grant is gone or its client's deadline over.
-    pub(super) async fn carry(self, granted: Granted, mut body: RecvStream, mut reply: Reply) {
-        let Granted { request, permit, in_flight } = granted;
-        let deadline = timeout::of(&request);
-        let overdue = async {
-            match deadline {
-                Some(most) => sleep(most).await,
-                None => std::future::pending().await,
+impl<D: Decider + 'static, U: Upstream + 'static> Service for Decided<D, U> {
+    fn take_up(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+    ) -> Option<impl Future<Output = ()> + 'static> {
+        let (parts, body) = request.into_parts();
+        let verdict = self.decider.decide_fields(&fields::of_request(&parts));
+        let mut reply = Reply::new(respond, parts.method == Method::HEAD);
+        match verdict {
+            Verdict::Answer(answer) => reply.refuse(&answer),
+            // Semantics D5: without a word.
+            Verdict::Close => reply.reset(Reason::HTTP_1_1_REQUIRED),
+            Verdict::Forward(granted) => {
+                let (decider, onward) = (Rc::clone(&self.decider), Rc::clone(&self.onward));
+                return Some(Self { decider, onward }.carry(granted, body, reply));
             }
-        };
+        }
+        None
+    }
+
+    fn refused_below(&self, rule: GateRule, what: &str) {
+        self.decider.refused_below(rule, what);
+    }
+
+    async fn ended(&self) {
+        self.decider.ended().await;
+    }
+}
+
+impl<D: Decider, U: Upstream + 'static> Decided<D, U> {
+    /// Carries an allowed request and its answer. It ends early when its grant is gone or its client's deadline over.
+    async fn carry(self, granted: Granted, mut body: RecvStream, mut reply: Reply) {
+        let Granted { request, permit, in_flight } = granted;
+        let overdue = timeout::over(&request);
         let exchange = async {
             let client = (&mut body, &mut reply);
             match request.version() {
@@ -73,30 +111,33 @@ where
             Broken::Client => reply.reset(Reason::CANCEL),
             Broken::Reset(reason) if reply.has_begun() => reply.reset(reason),
             Broken::Malformed(rule, field) => {
-                let refusal = Refusal {
-                    rule,
-                    offset: 0,
-                    field: Some(field.to_owned()),
-                    grpc: request.is_grpc_content_type(),
-                    version: request.version(),
-                };
-                reply.refuse(&self.decider.refuse_body(request, refusal));
+                reply.refuse(&self.decider.refuse_body(request, refusal(request, rule, field)));
             }
-            Broken::Reset(_) => reply.refuse(&self.failed(Failure::BadAnswer, request)),
+            Broken::Reset(_) | Broken::Lost => {
+                let answer = self.failed(Failure::BadAnswer, request);
+                reply.give_up(&answer);
+            }
             Broken::Unprocessed => reply.refuse(&self.failed(Failure::Unreachable, request)),
             Broken::Application(failure) => {
                 let answer = self.failed(failure, request);
-                if reply.has_begun() && !reply.speaks_grpc() {
-                    // What came so far must not be taken for the whole.
-                    return reply.reset(Reason::INTERNAL_ERROR);
-                }
-                reply.refuse(&answer);
+                reply.give_up(&answer);
             }
         }
     }
 
     fn failed(&self, failure: Failure, request: &CanonicalRequest) -> Answer {
         Answer { grpc: request.is_grpc_content_type(), ..self.decider.failed(failure) }
+    }
+}
+
+/// What to say of a part of a request that breaks a rule.
+pub(super) fn refusal(request: &CanonicalRequest, rule: GateRule, field: &str) -> Refusal {
+    Refusal {
+        rule,
+        offset: 0,
+        field: Some(field.to_owned()),
+        grpc: request.is_grpc_content_type(),
+        version: request.version(),
     }
 }
 

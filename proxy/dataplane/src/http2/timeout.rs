@@ -3,12 +3,24 @@
 use std::time::Duration;
 
 use engine::request::CanonicalRequest;
+use tokio::time::sleep;
 
 /// Digits of a value.
 const DIGITS: usize = 8;
 
+/// Ends when the time is over that the request's client gave it; never, where it gave none.
+pub(super) fn over(request: &CanonicalRequest) -> impl Future<Output = ()> + use<> {
+    let most = of(request);
+    async move {
+        match most {
+            Some(most) => sleep(most).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// How long a request may take as a whole. What isn't of the form is no deadline; it goes on as it came.
-pub(super) fn of(request: &CanonicalRequest) -> Option<Duration> {
+fn of(request: &CanonicalRequest) -> Option<Duration> {
     if !request.is_grpc_content_type() {
         return None;
     }

@@ -1,21 +1,46 @@
 //! The requests of the pod's application, each to an endpoint of its own.
 
-use engine::Reason;
-use engine::gate::Refusal;
+use engine::gate::{GateRule, Refusal};
 use engine::request::{CanonicalRequest, Version};
+use engine::{Form, Reason};
+use http::Request;
 use tokio::time::Duration;
 
 use super::OutboundPort;
 use super::reaching::Search;
-use crate::callees::{Flight, Held, Lane};
+use super::record::form_of;
+use crate::callees::{Callee, Flight, Held, Lane};
+use crate::caller::{Caller, Road};
 use crate::endpoint::Wire;
 use crate::exchange::{Answer, Failure};
-use crate::http1::{Caller, Connection};
+use crate::http1::Connection;
+use crate::http2::{self, Place};
 use crate::memory::Pressure;
 use crate::service_metrics::Trouble;
+use crate::tls::ALPN_HTTP1;
 
 /// Answers from this status on say nothing of how fast an endpoint is: who refuses at once mustn't attract requests.
 const SERVER_ERROR: u16 = 500;
+
+impl OutboundPort {
+    /// Whether there is room for one more request.
+    fn admit(&self, request: &CanonicalRequest) -> Result<(), Answer> {
+        let what = if self.worker.shared.memory.pressure() == Pressure::Refuse {
+            "memory"
+        } else if self.worker.exchanges.flights() >= self.worker.most_calls {
+            "calls"
+        } else {
+            return Ok(());
+        };
+        Err(self.record(None, Reason::Overloaded, form_of(request), what))
+    }
+}
+
+/// The head of a request of HTTP/1.1 for a proxy of ours, which takes it over HTTP/2.
+fn carried(request: &CanonicalRequest, callee: &Callee) -> Option<Request<()>> {
+    let meshed = callee.endpoint.identity.is_some() && request.version() == Version::Http11;
+    if meshed { http2::carried(request) } else { None }
+}
 
 impl Caller for OutboundPort {
     type Io = Wire;
@@ -26,22 +51,42 @@ impl Caller for OutboundPort {
         &self,
         request: &CanonicalRequest,
         broken: Option<&Flight>,
-    ) -> Result<(Lane, Flight), Answer> {
-        if self.worker.shared.memory.pressure() == Pressure::Refuse {
-            return Err(self.record(None, Reason::Overloaded, true, "memory"));
-        }
-        let reuse = broken.is_none() && request.version() != Version::Http10;
-        let mut search = Search::new(self, broken.map(Flight::callee), true);
+    ) -> Result<(Road<Wire, Held>, Flight), Answer> {
+        self.admit(request)?;
+        let fresh = broken.is_some() || request.version() == Version::Http10;
+        let mut search = Search::new(self, broken.map(Flight::callee), form_of(request));
         loop {
             let (enforced, callee) = search.next()?;
-            if reuse {
-                let desync = || drop(self.failed(Failure::Desync));
-                if let Some(lane) = callee.take_idle(&self.worker.shared, &enforced, desync) {
-                    return Ok((lane, callee.begin()));
+            if let Some(head) = carried(request, &callee) {
+                if let Some((place, flight)) = search.line(&enforced, callee).await {
+                    return Ok((Road::Shared(place, Box::new(head)), flight));
                 }
+                continue;
             }
-            if let Some((wire, checked, flight)) = search.dial(&enforced, callee).await {
-                return Ok((Connection::of(wire, Held::new(checked)), flight));
+            let desync = || drop(self.failed(Failure::Desync));
+            let idle = || callee.take_idle(&self.worker.shared, &enforced, desync);
+            if let Some(lane) = if fresh { None } else { idle() } {
+                return Ok((Road::Own(Box::new(lane)), callee.begin()));
+            }
+            if let Some((wire, checked, flight)) = search.dial(&enforced, callee, ALPN_HTTP1).await
+            {
+                let lane = Connection::of(wire, Held::new(checked));
+                return Ok((Road::Own(Box::new(lane)), flight));
+            }
+        }
+    }
+
+    async fn place(
+        &self,
+        request: &CanonicalRequest,
+        broken: Option<&Flight>,
+    ) -> Result<(Place<Held>, Flight), Answer> {
+        self.admit(request)?;
+        let mut search = Search::new(self, broken.map(Flight::callee), form_of(request));
+        loop {
+            let (enforced, callee) = search.next()?;
+            if let Some(found) = search.line(&enforced, callee).await {
+                return Ok(found);
             }
         }
     }
@@ -50,8 +95,13 @@ impl Caller for OutboundPort {
         proof.checked.is_meshed()
     }
 
-    async fn until_rejected(&self, proof: &Held, _flight: &Flight) -> Answer {
-        OutboundPort::until_rejected(self, &proof.checked, true).await
+    async fn until_rejected(
+        &self,
+        request: &CanonicalRequest,
+        proof: &Held,
+        _flight: &Flight,
+    ) -> Answer {
+        OutboundPort::until_rejected(self, &proof.checked, form_of(request)).await
     }
 
     fn answered(&self, flight: &Flight, took: Duration, status: u16) {
@@ -76,8 +126,14 @@ impl Caller for OutboundPort {
         }
     }
 
-    fn refuse_body(&self, refusal: &Refusal) -> Answer {
-        self.record(None, Reason::InvalidRequest(refusal.rule), true, "body")
+    fn refuse(&self, refusal: &Refusal) -> Answer {
+        let form = if refusal.grpc { Form::Grpc } else { Form::Http };
+        let field = refusal.field.as_deref().unwrap_or_default();
+        self.record(None, Reason::InvalidRequest(refusal.rule), form, field)
+    }
+
+    fn refused_below(&self, rule: GateRule, what: &str) {
+        self.record(None, Reason::InvalidRequest(rule), Form::Closed, what);
     }
 
     fn ending(&self) -> bool {

@@ -5,71 +5,93 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::Reason;
+use engine::{Form, Reason};
 use tracing::warn;
 
 use super::OutboundPort;
-use crate::callees::{Callee, Flight};
+use crate::callees::{Callee, Dial, Flight, Missed};
 use crate::endpoint::{self, Checked, Unreached, Wire};
 use crate::enforcement::Enforced;
 use crate::exchange::{Answer, Failure};
 use crate::limits;
 use crate::requests::failure_answer;
 use crate::service_metrics::Trouble;
-use crate::tls::{ALPN_HTTP1, ALPN_TCP};
 
 /// One search for an endpoint.
 pub(super) struct Search<'p> {
-    port: &'p OutboundPort,
-    http: bool,
+    pub(super) port: &'p OutboundPort,
+    form: Form,
     tried: Vec<Rc<Callee>>,
     /// Chosen only where there is no other: it has just broken.
     last: Option<Rc<Callee>>,
     /// What the newest of those that were not who they should be was answered with.
     rejected: Option<Answer>,
+    /// One of them takes no more requests.
+    full: bool,
 }
 
 impl OutboundPort {
-    /// A new connection to an endpoint, if possible another one than `broken`; or what the application is told.
+    /// A new connection to an endpoint, with `alpn` where it is meshed; or what the application is told.
     pub(super) async fn reach(
         &self,
-        broken: Option<&Rc<Callee>>,
-        http: bool,
+        form: Form,
+        alpn: &[u8],
     ) -> Result<(Wire, Checked, Flight), Answer> {
-        let mut search = Search::new(self, broken, http);
+        let mut search = Search::new(self, None, form);
         loop {
             let (enforced, callee) = search.next()?;
-            if let Some((wire, checked, flight)) = search.dial(&enforced, callee).await {
+            if let Some((wire, checked, flight)) = search.dial(&enforced, callee, alpn).await {
                 return Ok((wire, checked, flight));
             }
         }
     }
 
     /// The table of this moment, by which endpoints may be called.
-    fn enforced(&self, http: bool) -> Result<Arc<Enforced>, Answer> {
+    fn enforced(&self, form: Form) -> Result<Arc<Enforced>, Answer> {
         let Some(enforced) = self.worker.shared.enforcement.current() else {
-            return Err(self.record(None, Reason::NoPolicyLoaded, http, ""));
+            return Err(self.record(None, Reason::NoPolicyLoaded, form, ""));
         };
         if let Some(limit) = enforced.table.max_table_age_millis()
             && enforced.moment().table_age_millis > limit
         {
-            return Err(self.record(None, Reason::PolicyStale, http, ""));
+            return Err(self.record(None, Reason::PolicyStale, form, ""));
         }
         Ok(enforced)
     }
 }
 
+impl OutboundPort {
+    /// Counts that an endpoint was no use.
+    pub(super) fn missed(&self, callee: &Callee, dial: Dial, unreached: Unreached) -> Missed {
+        match unreached {
+            Unreached::Refused(reason, why) => {
+                dial.failed(Trouble::PeerRejected);
+                let (service, endpoint) = (&self.port.service, callee.endpoint.address.to_string());
+                warn!(service, endpoint, problem = why, "not who it should be");
+                Missed::Refused(reason, why.into())
+            }
+            Unreached::Failed(trouble, error) => {
+                dial.failed(trouble);
+                self.worker.shared.metrics.failed(Failure::Unreachable);
+                self.log_failure(Some(callee.endpoint.address), &error);
+                Missed::Failed
+            }
+        }
+    }
+}
+
 impl<'p> Search<'p> {
-    pub(super) fn new(port: &'p OutboundPort, broken: Option<&Rc<Callee>>, http: bool) -> Self {
+    pub(super) fn new(port: &'p OutboundPort, broken: Option<&Rc<Callee>>, form: Form) -> Self {
         if broken.is_none() {
             port.metrics.calls.add(1);
         }
-        Self { port, http, tried: Vec::new(), last: broken.cloned(), rejected: None }
+        let (tried, last) = (Vec::new(), broken.cloned());
+        Self { port, form, tried, last, rejected: None, full: false }
     }
 
     /// The next endpoint to try, under the table of this moment; in the end, what the application is told.
     pub(super) fn next(&mut self) -> Result<(Arc<Enforced>, Rc<Callee>), Answer> {
-        let enforced = self.port.enforced(self.http)?;
+        let enforced = self.port.enforced(self.form)?;
         self.port.callees.refresh(&enforced.discovery);
         if self.tried.len() >= limits::DIALS {
             return Err(self.give_up(&enforced));
@@ -95,8 +117,8 @@ impl<'p> Search<'p> {
         &mut self,
         enforced: &Arc<Enforced>,
         callee: Rc<Callee>,
+        alpn: &[u8],
     ) -> Option<(Wire, Checked, Flight)> {
-        let alpn = if self.http { ALPN_HTTP1 } else { ALPN_TCP };
         let (dial, flight) = (callee.dial(), callee.begin());
         let shared = &self.port.worker.shared;
         match endpoint::reach(shared, enforced, &callee.endpoint, alpn).await {
@@ -104,22 +126,27 @@ impl<'p> Search<'p> {
                 dial.reached();
                 return Some((wire, checked, flight));
             }
-            Err(Unreached::Refused(reason, why)) => {
-                dial.failed(Trouble::PeerRejected);
-                let (service, endpoint) =
-                    (&self.port.port.service, callee.endpoint.address.to_string());
-                warn!(service, endpoint, problem = why, "not who it should be");
-                let answer = self.port.record(Some(&callee.endpoint), reason, self.http, &why);
-                self.rejected = Some(answer);
-            }
-            Err(Unreached::Failed(trouble, error)) => {
-                dial.failed(trouble);
-                shared.metrics.failed(Failure::Unreachable);
-                self.port.log_failure(Some(callee.endpoint.address), &error);
+            Err(unreached) => {
+                let missed = self.port.missed(&callee, dial, unreached);
+                self.pass_over(callee, missed);
             }
         }
-        self.tried.push(callee);
         None
+    }
+
+    /// Another endpoint is next.
+    pub(super) fn pass_over(&mut self, callee: Rc<Callee>, missed: Missed) {
+        if let Missed::Refused(reason, why) = missed {
+            let answer = self.port.record(Some(&callee.endpoint), reason, self.form, &why);
+            self.rejected = Some(answer);
+        }
+        self.tried.push(callee);
+    }
+
+    /// The same: this one takes no more requests.
+    pub(super) fn pass_over_full(&mut self, callee: Rc<Callee>) {
+        self.full = true;
+        self.tried.push(callee);
     }
 
     /// Nobody could be reached. A refusal that was written down is what the application can ask about.
@@ -127,13 +154,16 @@ impl<'p> Search<'p> {
         if let Some(answer) = self.rejected.take() {
             return answer;
         }
+        if self.full {
+            return self.port.record(None, Reason::Overloaded, self.form, "streams");
+        }
         if !self.tried.is_empty() {
             return failure_answer(Failure::Unreachable);
         }
         match self.port.callees.first() {
             Some(callee) if !enforced.discovery.plaintext() => {
                 let why = "the endpoint is not meshed";
-                self.port.record(Some(&callee.endpoint), Reason::NoIdentity, self.http, why)
+                self.port.record(Some(&callee.endpoint), Reason::NoIdentity, self.form, why)
             }
             _ => {
                 self.port.log_failure(None, &io::Error::other("no endpoint is known"));

@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use engine::Reason;
+use engine::request::CanonicalRequest;
+use engine::{Decision, Form, Reason};
 use snapshot::Answer as DecisionAnswer;
 use tracing::warn;
 
@@ -12,7 +13,6 @@ use super::OutboundPort;
 use crate::clock;
 use crate::denials::{DenialRecord, Direction, PeerRecord};
 use crate::discovery::Endpoint;
-use crate::endpoint;
 use crate::enforcement::Enforced;
 use crate::exchange::{Answer, Failure};
 use crate::metrics::Subject;
@@ -20,24 +20,36 @@ use crate::requests::failure_answer;
 use crate::service_metrics::Trouble;
 use crate::session::new_id;
 
+/// HTTP's status of every answer in words of gRPC (semantics D5).
+const GRPC_STATUS: u16 = 200;
+
+/// In which words a request is answered.
+pub(super) fn form_of(request: &CanonicalRequest) -> Form {
+    if request.is_grpc_content_type() { Form::Grpc } else { Form::Http }
+}
+
 impl OutboundPort {
     /// Counts a refusal and writes it down; what the application sees of it.
     pub(super) fn record(
         &self,
         endpoint: Option<&Endpoint>,
         reason: Reason,
-        http: bool,
+        form: Form,
         detail: &str,
     ) -> Answer {
         let shared = &self.worker.shared;
-        let decision = endpoint::refusal(reason, http);
+        let decision = Decision::refusal(reason, form);
         shared.metrics.decided(Subject::Outbound, decision.verdict(), reason);
         let view = reason.outbound_view();
         let id = new_id();
         let enforced: Option<Arc<Enforced>> = shared.enforcement.current();
         let mut told = DecisionAnswer::without_table(&decision);
         told.id = Some(id.clone());
-        told.status = http.then_some(view.status);
+        (told.status, told.grpc_status) = match form {
+            Form::Closed => (None, None),
+            Form::Http => (Some(view.status), None),
+            Form::Grpc => (Some(GRPC_STATUS), Some(view.grpc_status)),
+        };
         told.table = enforced.as_ref().map(|enforced| enforced.table_version.clone());
         told.facts = enforced.as_ref().map(|enforced| enforced.facts_version.clone());
         shared.denials.write(&DenialRecord {
@@ -58,7 +70,7 @@ impl OutboundPort {
             gate: None,
             detail: (!detail.is_empty()).then(|| detail.to_owned()),
         });
-        Answer { id, view, grpc: false }
+        Answer { id, view, grpc: form == Form::Grpc }
     }
 
     /// Counts what an endpoint failed to do; what the application sees of it. No denial.

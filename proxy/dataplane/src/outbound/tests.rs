@@ -1,6 +1,11 @@
 //! Both sides on loopback: an application, its outbound port, mutual TLS, an inbound port, the application behind it.
 
+mod carried;
 mod choices;
+mod ends;
+mod hostile;
+mod speaking;
+mod streams;
 
 use engine::Facts;
 use tokio::io::AsyncReadExt as _;

@@ -4,7 +4,8 @@
 mod calls;
 mod downgrades;
 mod grants;
-mod hostile;
+pub(crate) mod hostile;
+mod lines;
 mod pulse;
 
 use std::cell::RefCell;
@@ -26,7 +27,7 @@ use crate::discovery::Discovery;
 use crate::inbound::tests::{Rig, enforce};
 
 /// An application that speaks HTTP/2 with prior knowledge; the heads it was sent are kept.
-pub(super) fn application(
+pub(crate) fn application(
     listener: TcpListener,
     script: impl AsyncFn(Request<RecvStream>, SendResponse<Bytes>) + 'static,
 ) -> Rc<RefCell<Vec<String>>> {
@@ -57,7 +58,7 @@ fn head_of(request: &Request<RecvStream>) -> String {
 }
 
 /// Answers a gRPC call: each message back as it comes, then the end.
-pub(super) async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn echo(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let mut body = request.into_body();
     let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
     let mut stream = respond.send_response(head, false).unwrap();
@@ -75,7 +76,7 @@ pub(super) async fn echo(request: Request<RecvStream>, mut respond: SendResponse
 }
 
 /// A client of the port.
-pub(super) async fn client(rig: &Rig) -> SendRequest<Bytes> {
+pub(crate) async fn client(rig: &Rig) -> SendRequest<Bytes> {
     let (sender, connection) = h2::client::handshake(rig.client().await).await.unwrap();
     spawn_local(async move {
         let _ = connection.await;
@@ -84,7 +85,7 @@ pub(super) async fn client(rig: &Rig) -> SendRequest<Bytes> {
 }
 
 /// A call of gRPC to `path`.
-pub(super) fn call(path: &str) -> Request<()> {
+pub(crate) fn call(path: &str) -> Request<()> {
     Request::builder()
         .method("POST")
         .uri(format!("http://authors:8080{path}"))
@@ -94,29 +95,29 @@ pub(super) fn call(path: &str) -> Request<()> {
         .unwrap()
 }
 
-pub(super) fn get(path: &str) -> Request<()> {
+pub(crate) fn get(path: &str) -> Request<()> {
     Request::builder().uri(format!("http://authors:8080{path}")).body(()).unwrap()
 }
 
 /// What came back, in words: status, decision and gRPC fields, body, trailers.
 #[derive(Debug)]
-pub(super) struct Got {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
-    pub(super) trailers: HeaderMap,
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: HeaderMap,
     /// How the stream broke, if it did.
-    pub(super) broken: Option<h2::Error>,
+    pub(crate) broken: Option<h2::Error>,
 }
 
 impl Got {
-    pub(super) fn grpc_status(&self) -> &str {
+    pub(crate) fn grpc_status(&self) -> &str {
         let field = self.trailers.get("grpc-status").or(self.headers.get("grpc-status"));
         field.map_or("", |value| value.to_str().unwrap())
     }
 }
 
-pub(super) async fn whole(response: ResponseFuture) -> Result<Got, h2::Error> {
+pub(crate) async fn whole(response: ResponseFuture) -> Result<Got, h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     let mut got = Got {
         status: head.status.as_u16(),
@@ -145,7 +146,7 @@ pub(super) async fn whole(response: ResponseFuture) -> Result<Got, h2::Error> {
 }
 
 /// Sends one request with a body, and gives what came back.
-pub(super) async fn ask(sender: &SendRequest<Bytes>, head: Request<()>, body: &[u8]) -> Got {
+pub(crate) async fn ask(sender: &SendRequest<Bytes>, head: Request<()>, body: &[u8]) -> Got {
     let mut sender = sender.clone().ready().await.unwrap();
     let (response, mut stream) = sender.send_request(head, body.is_empty()).unwrap();
     if !body.is_empty() {
@@ -154,7 +155,7 @@ pub(super) async fn ask(sender: &SendRequest<Bytes>, head: Request<()>, body: &[
     whole(response).await.unwrap()
 }
 
-pub(super) async fn send(stream: &mut SendStream<Bytes>, bytes: &[u8], end: bool) {
+pub(crate) async fn send(stream: &mut SendStream<Bytes>, bytes: &[u8], end: bool) {
     let mut rest = Bytes::copy_from_slice(bytes);
     while !rest.is_empty() {
         stream.reserve_capacity(rest.len());
@@ -167,12 +168,12 @@ pub(super) async fn send(stream: &mut SendStream<Bytes>, bytes: &[u8], end: bool
 }
 
 /// A table that allows all but paths under `/denied` (and what is said besides).
-pub(super) fn all_but_denied(rig: &Rig) {
+pub(crate) fn all_but_denied(rig: &Rig) {
     forbid(rig, &["/denied"]);
 }
 
 /// A table that allows all but paths under these.
-pub(super) fn forbid(rig: &Rig, prefixes: &[&str]) {
+pub(crate) fn forbid(rig: &Rig, prefixes: &[&str]) {
     let port = serde_json::json!({
         "protocol": 1, "access": 3, "path_mode": 1, "cluster_conditions": 1,
         "rules": (0..prefixes.len()).collect::<Vec<_>>()
@@ -197,7 +198,7 @@ pub(super) fn forbid(rig: &Rig, prefixes: &[&str]) {
 }
 
 /// Runs a test in which the port is in front of an application that does this.
-pub(super) fn with_application<T: Future<Output = ()>>(
+pub(crate) fn with_application<T: Future<Output = ()>>(
     script: impl AsyncFn(Request<RecvStream>, SendResponse<Bytes>) + 'static,
     test: impl FnOnce(Rig, Rc<RefCell<Vec<String>>>) -> T,
 ) {

@@ -1,0 +1,230 @@
+//! One request of HTTP/1.1 on a shared connection of HTTP/2, and its answer back to its client, which speaks HTTP/1.1.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use engine::request::Framing;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{self, room};
+use super::calls::is_without_a_word;
+use super::downgrade::{end, lines};
+use super::fields::{self, Passing};
+use super::limits;
+use super::line::Place;
+use super::relay::{self, step};
+use super::stream;
+use crate::exchange::Failure;
+use crate::http1::answer::{self, Broken, Ended, Progress, judge};
+use crate::http1::body::{Decoder, Encoder};
+use crate::http1::chunked::Step;
+use crate::http1::forward::GivenUp;
+use crate::http1::limits::READ_BYTES;
+use crate::http1::response::AnswerHead;
+use crate::http1::transfer::{Fault, Pace};
+use crate::http1::wire::{Reader, Writer};
+
+const BAD: Broken = Broken::Application(Failure::BadAnswer);
+
+/// Carries the request of `progress`, whose head is `head`, and passes the answer on. `ending`: whether the client's
+/// connection shall end with it.
+pub(crate) async fn carry<R, W, P>(
+    place: &Place<P>,
+    head: Request<()>,
+    progress: &Progress<'_>,
+    (reader, writer): (&mut Reader<R>, &mut Writer<W>),
+    ending: impl Fn() -> bool,
+) -> Result<Ended, GivenUp>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let whole = !progress.request.has_body() && progress.request.framing() != Framing::Chunked;
+    let Ok((response, mut send)) = place.send(head, whole) else {
+        place.retire();
+        return Err(GivenUp::Answer(Broken::Unprocessed));
+    };
+    if whole {
+        progress.sent.set(Some(Instant::now()));
+    }
+    let mut upload = std::pin::pin!(upload(progress, reader, &mut send));
+    let mut answer = std::pin::pin!(pass_back((place, response), progress, writer, ending));
+    let mut sending = !whole;
+    loop {
+        tokio::select! {
+            biased;
+            sent = &mut upload, if sending => match sent {
+                // It may have answered early and want no more; the answer decides.
+                Ok(()) | Err(GivenUp::Body(Fault::Receiver)) => sending = false,
+                Err(given_up) => return Err(given_up),
+            },
+            ended = &mut answer => return ended.map_err(GivenUp::Answer),
+        }
+    }
+}
+
+/// Sends the body, as its client framed it and as the window allows.
+async fn upload<R: AsyncRead + Unpin>(
+    progress: &Progress<'_>,
+    reader: &mut Reader<R>,
+    to: &mut SendStream<Bytes>,
+) -> Result<(), GivenUp> {
+    let request = progress.request;
+    let mut decoder = Decoder::of_request(request);
+    let mut pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
+    let malformed = |flaw| GivenUp::Body(Fault::Malformed(flaw));
+    let mut ended = false;
+    while !ended {
+        match decoder.next(reader.bytes()).map_err(malformed)? {
+            Step::Framing(count) => reader.consume(count),
+            Step::Data(data) => {
+                progress.body_taken.set(true);
+                let piece = Bytes::copy_from_slice(data);
+                reader.consume(piece.len());
+                ended = matches!(decoder, Decoder::Length(0));
+                pass(piece, ended, to).await?;
+            }
+            Step::End => {
+                end(decoder.trailers(), to).map_err(|_| GivenUp::Body(Fault::Receiver))?;
+                ended = true;
+            }
+            Step::More => fill(reader, &mut pace).await.map_err(GivenUp::Body)?,
+        }
+    }
+    progress.sent.set(Some(Instant::now()));
+    Ok(())
+}
+
+async fn fill<R: AsyncRead + Unpin>(
+    reader: &mut Reader<R>,
+    pace: &mut Option<Pace>,
+) -> Result<(), Fault> {
+    let count = match pace {
+        Some(pace) => pace.fill(reader).await?,
+        None => reader.fill(READ_BYTES).await.map_err(|_| Fault::Sender)?,
+    };
+    if count == 0 { Err(Fault::Sender) } else { Ok(()) }
+}
+
+async fn pass(mut piece: Bytes, last: bool, to: &mut SendStream<Bytes>) -> Result<(), GivenUp> {
+    while !piece.is_empty() {
+        let room = room(to, piece.len()).await.map_err(|fault| match fault {
+            body::Fault::Stalled => GivenUp::Answer(Broken::Application(Failure::Silent)),
+            _ => GivenUp::Body(Fault::Receiver),
+        })?;
+        let part = piece.split_to(room.min(piece.len()));
+        let ended = last && piece.is_empty();
+        to.send_data(part, ended).map_err(|_| GivenUp::Body(Fault::Receiver))?;
+    }
+    Ok(())
+}
+
+/// Reads the answer and passes it on.
+async fn pass_back<W, P>(
+    (place, mut response): (&Place<P>, ResponseFuture),
+    progress: &Progress<'_>,
+    client: &mut Writer<W>,
+    ending: impl Fn() -> bool,
+) -> Result<Ended, Broken>
+where
+    W: AsyncWrite + Unpin,
+{
+    for heads in 0..=limits::INTERIM_ANSWERS {
+        let found = next_head(place, &mut response, progress).await;
+        let (head, body) = match found.map_err(|broken| of_stream(&relay::seen(broken, heads)))? {
+            relay::Step::Final(head, body) => (head, Some(body)),
+            relay::Step::Interim(head) => (head, None),
+        };
+        let answer = read(&head, progress.keeps_decision)?;
+        match (judge(progress, &answer, &ending)?, body) {
+            (answer::Step::Dropped, None) => {}
+            (answer::Step::Interim, None) => {
+                answer.write_interim(client.out());
+                client.flush().await.map_err(|_| Broken::Client)?;
+                progress.expecting.set(client.writes());
+            }
+            (answer::Step::Final { body: framing, close, .. }, Some(body)) => {
+                progress.answered.set(Some((Instant::now(), answer.status)));
+                answer.write(progress.request, &framing, close, client.out());
+                let passing = Passing { grpc: answer.is_grpc(), decision: progress.keeps_decision };
+                if matches!(framing.decoder, Decoder::Length(0)) {
+                    client.flush().await.map_err(|_| Broken::Client)?;
+                } else {
+                    move_body(body, client, framing.encoder, passing).await?;
+                }
+                return Ok(Ended::Answered { keep_client: !close, keep_upstream: true });
+            }
+            _ => return Err(BAD),
+        }
+    }
+    Err(BAD)
+}
+
+/// The next head of the answer. The endpoint may take its time until the request is whole.
+async fn next_head<P>(
+    place: &Place<P>,
+    response: &mut ResponseFuture,
+    progress: &Progress<'_>,
+) -> Result<relay::Step, stream::Broken> {
+    let mut deadline = Instant::now() + limits::ANSWER;
+    loop {
+        if let Ok(found) = timeout_at(deadline, step(response, |_| Poll::Pending, place)).await {
+            return found;
+        }
+        deadline = progress.sent.get().unwrap_or_else(Instant::now) + limits::ANSWER;
+        if deadline <= Instant::now() {
+            return Err(stream::Broken::Application(Failure::Silent));
+        }
+    }
+}
+
+fn of_stream(broken: &stream::Broken) -> Broken {
+    match *broken {
+        stream::Broken::Unprocessed => Broken::Unprocessed,
+        stream::Broken::Lost => Broken::Unheard,
+        stream::Broken::Client => Broken::Client,
+        stream::Broken::Application(failure) => Broken::Application(failure),
+        stream::Broken::Reset(reason) if is_without_a_word(reason) => Broken::Refused,
+        stream::Broken::Reset(_) | stream::Broken::Malformed(..) => BAD,
+    }
+}
+
+/// The head in terms of HTTP/1.1.
+fn read(head: &Response<()>, keeps_decision: bool) -> Result<AnswerHead<'_>, Broken> {
+    let status = (head.status().as_u16(), head.status().canonical_reason().unwrap_or_default());
+    let fields = head.headers().iter();
+    let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    AnswerHead::of_fields(status, fields, keeps_decision).map_err(|_| BAD)
+}
+
+/// Moves the body on, its beginning together with the head. The window is given back as the client takes the bytes.
+async fn move_body<W: AsyncWrite + Unpin>(
+    mut from: RecvStream,
+    client: &mut Writer<W>,
+    encoder: Encoder,
+    passing: Passing,
+) -> Result<(), Broken> {
+    loop {
+        let piece = match poll_fn(|task| Poll::Ready(from.poll_data(task))).await {
+            Poll::Ready(piece) => piece,
+            Poll::Pending => {
+                client.flush().await.map_err(|_| Broken::Client)?;
+                from.data().await
+            }
+        };
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(|_| BAD)?;
+        encoder.data(&piece, client.out());
+        client.relieve().await.map_err(|_| Broken::Client)?;
+        from.flow_control().release_capacity(piece.len()).map_err(|_| BAD)?;
+    }
+    let trailers = from.trailers().await.map_err(|_| BAD)?.unwrap_or_default();
+    let trailers = fields::trailers(trailers, passing).map_err(|_| BAD)?;
+    encoder.end(&lines(&trailers), client.out());
+    client.flush().await.map_err(|_| Broken::Client)
+}
