@@ -1,0 +1,24 @@
+"""Programs of others that tests run, which `make tools` gets into `build/tools`; without one the test says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[3] / "build" / "tools"
+
+
+def tool(name: str) -> Path:
+    """A program's path. Skips, loudly, where `make tools` couldn't get it."""
+    found = FOLDER / "bin" / name
+    if not found.is_file():
+        pytest.skip(f"NOT PROVED: {name} isn't in build/tools (make tools gets it where Go and apt are)")
+    return found
+
+
+def libraries() -> dict[str, str]:
+    """The environment in which programs of Debian's packages find their libraries."""
+    found = sorted(str(folder) for folder in (FOLDER / "debian" / "usr" / "lib").glob("*-linux-gnu"))
+    return {**os.environ, "LD_LIBRARY_PATH": ":".join(found)}
