@@ -8,30 +8,49 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 NASTY = (
-    b"\x00", b"\r", b"\n", b"\r\n", b"\t", b" ", b"\x0b", b"\x0c", b"\x1f", b"\x7f", b"\x80", b"\x85", b"\xa0",
-    b"\xff", b":", b",", b";", b'"', b"%", b"/", b"\\", b"#", b"?", b"*", b"_", b"\r\n ", b"\r\n\t", b"\r\n\r\n",
+    b"\x00", b"\r", b"\n", b"\r\n", b"\t", b" ", b"\x0b", b"\x0c", b"\x1f", b"\x7f", b"\x80", b"\x85",
+    b"\xa0", b"\xff", b":", b",", b";", b'"', b"%", b"/", b"\\", b"#", b"?", b"*", b"_", b"\r\n ",
+    b"\r\n\t", b"\r\n\r\n",
 )  # fmt: skip
-METHODS = (b"GET", b"GET", b"GET", b"POST", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD", b"PATCH", b"PURGE")
+METHODS = (
+    b"GET", b"GET", b"GET", b"POST", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"HEAD", b"PATCH", b"PURGE",
+)  # fmt: skip
 ODD_METHODS = (b"TRACE", b"get", b"CONNECT", b"M-SEARCH", b"!#$%&'*+-.^_`|~", b"G" * 33)
-SEGMENTS = (b"a", b"admin", b"Admin", b"a.b", b"a-b_c~d", b"a;x=1", b"$&'()*+,=:@!", b"%41%7e", b"%c3%a9", b"a%20b")
-ODD_SEGMENTS = (b"..", b".", b"", b"%2e%2e", b"%2f", b"%5c", b"%252e", b"%00", b"%zz", b"..;x", b"%", b"a#b", b"\xe9")
+SEGMENTS = (
+    b"a", b"admin", b"Admin", b"a.b", b"a-b_c~d", b"a;x=1", b"$&'()*+,=:@!", b"%41%7e", b"%c3%a9", b"a%20b",
+)  # fmt: skip
+ODD_SEGMENTS = (
+    b"..", b".", b"", b"%2e%2e", b"%2f", b"%5c", b"%252e", b"%00", b"%zz", b"..;x", b"%", b"a#b", b"\xe9",
+)  # fmt: skip
 QUERIES = (b"", b"a=b", b"a=b&c", b"a=%20+", b"/?:@", b"a[]={}|^`", b"%41", b"&&=&")
 ODD_QUERIES = (b"%", b"a b", b"a#b", b"%0d%0a", b"\xff", b'"')
-NAMES = (b"accept", b"User-Agent", b"X-ROLE", b"x-env", b"cookie", b"Cookie", b"x-a.b", b"content-type", b"range")
-ODD_NAMES = (
-    b"x_role", b"transfer_encoding", b"content_length", b"x-policyd-a", b"l5d-client-id", b"x-forwarded-client-cert",
-    b"keep-alive", b"proxy-connection", b"trailer", b"te", b"expect", b"upgrade", b"http2-settings", b"", b"a b",
-    b"a\x00b", b"\xe9", b"host", b"content-length", b"transfer-encoding", b"connection", b"content-length ", b" x",
+NAMES = (
+    b"accept", b"User-Agent", b"X-ROLE", b"x-env", b"cookie", b"Cookie", b"x-a.b", b"content-type",
+    b"range",
 )  # fmt: skip
-VALUES = (b"", b"a", b"a, b", b'"q,q"', b"x=y; z=1", b"a  b", b"a\tb", b"\xe9\xff", b"1" * 500, b"admin", b"0")
+ODD_NAMES = (
+    b"x_role", b"transfer_encoding", b"content_length", b"x-policyd-a", b"l5d-client-id",
+    b"x-forwarded-client-cert", b"keep-alive", b"proxy-connection", b"trailer", b"te", b"expect",
+    b"upgrade", b"http2-settings", b"", b"a b", b"a\x00b", b"\xe9", b"host", b"content-length",
+    b"transfer-encoding", b"connection", b"content-length ", b" x",
+)  # fmt: skip
+VALUES = (
+    b"", b"a", b"a, b", b'"q,q"', b"x=y; z=1", b"a  b", b"a\tb", b"\xe9\xff", b"1" * 500, b"admin", b"0",
+)  # fmt: skip
 ODD_VALUES = (
-    b"a\x00b", b"a\rb", b"a\nb", b"\x7f", b"chunked", b"Chunked", b"trailers", b"100-continue", b"websocket", b"h2c",
-    b"close", b"x-role", b"host", b"keep-alive, x-env", b"0", b"5", b"+5", b"05", b"5, 5", b"\x0bchunked", b"a.test",
+    b"a\x00b", b"a\rb", b"a\nb", b"\x7f", b"chunked", b"Chunked", b"trailers", b"100-continue",
+    b"websocket", b"h2c", b"close", b"x-role", b"host", b"keep-alive, x-env", b"0", b"5", b"+5", b"05",
+    b"5, 5", b"\x0bchunked", b"a.test",
 )  # fmt: skip
 HOSTS = (b"reader.test", b"reader.test:80", b"READER.test", b"reader.test.", b"127.0.0.1", b"[::1]:8080")
-ODD_HOSTS = (b"", b"a, b", b"u@a", b"a/b", b"[::1", b"a:99999", b"a b", b"a_b", b"a#b", b"\xe9.test", b"a..b")
+ODD_HOSTS = (
+    b"", b"a, b", b"u@a", b"a/b", b"[::1", b"a:99999", b"a b", b"a_b", b"a#b", b"\xe9.test", b"a..b",
+)  # fmt: skip
 EXTENSIONS = (b"", b"", b"", b";a=b", b';a="b"', b";", b";a")
-TRAILERS = (b"ETag: a", b"Server-Timing: a", b"X-Other: a", b"Host: other.test", b"Content-Length: 5", b"X-Role: admin")
+TRAILERS = (
+    b"ETag: a", b"Server-Timing: a", b"X-Other: a", b"Host: other.test", b"Content-Length: 5",
+    b"X-Role: admin",
+)  # fmt: skip
 
 T = TypeVar("T")
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -66,11 +85,14 @@ class Sent2:
         return b"".join(self.pieces)
 
     def as_head(self) -> bytes:
-        """The head that says the same in HTTP/1.1, to be read by the same gate; a fragment is cut off (row H2-10)."""
+        """The head that says the same in HTTP/1.1, for the same gate; a fragment is cut off (row H2-10)."""
         pseudo = dict(field for field in self.fields if field[0].startswith(b":"))
         lines = [b"%s: %s" % field for field in self.fields if not field[0].startswith(b":")]
         lines = [line for line in lines if not line.startswith((b"host:", b"te:"))]
-        first = b"%s %s HTTP/1.1" % (pseudo.get(b":method", b""), pseudo.get(b":path", b"").partition(b"#")[0])
+        first = b"%s %s HTTP/1.1" % (
+            pseudo.get(b":method", b""),
+            pseudo.get(b":path", b"").partition(b"#")[0],
+        )
         return b"\r\n".join([first, b"Host: " + pseudo.get(b":authority", b""), *lines, b"", b""])
 
 
@@ -103,7 +125,9 @@ class Grammar:
         """A request in HTTP/2."""
         dice = self.dice
         method, authority = self._method(), self._of(HOSTS, ODD_HOSTS)
-        pieces = tuple(self._content() for _ in range(dice.choice((0, 0, 1, 2, 3)))) if method != b"HEAD" else ()
+        pieces = (
+            tuple(self._content() for _ in range(dice.choice((0, 0, 1, 2, 3)))) if method != b"HEAD" else ()
+        )
         pseudo = [
             (b":method", method),
             (b":scheme", self._of((b"http", b"https"), (b"ftp", b"HTTP", b""))),
@@ -155,7 +179,13 @@ class Grammar:
 
     def _content(self) -> bytes:
         dice = self.dice
-        few = (b"a", b"hello", b"0\r\n\r\n", b"GET /inside HTTP/1.1\r\nHost: reader.test\r\n\r\n", dice.randbytes(9))
+        few = (
+            b"a",
+            b"hello",
+            b"0\r\n\r\n",
+            b"GET /inside HTTP/1.1\r\nHost: reader.test\r\n\r\n",
+            dice.randbytes(9),
+        )
         return dice.choice((*few, dice.randbytes(dice.randrange(1, 2000)), dice.randbytes(12_000)))
 
     def _body1(self, method: bytes) -> tuple[list[bytes], bytes, bytes]:

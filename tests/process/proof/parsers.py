@@ -1,7 +1,7 @@
 """Parsers of HTTP/1.1 that have nothing to do with each other, each reading the same bytes.
 
-h11, llhttp (by httptools; it is Node's), the standard library's http.server with http.client, and Go's net/http
-where Go is there. Nothing here reads HTTP by itself.
+h11, llhttp (by httptools; it is Node's), the standard library's http.server with http.client, and Go's
+net/http where Go is there. Nothing here reads HTTP by itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import httptools
 from .reader import Message, pairs
 
 
-class Unread(Exception):
+class UnreadError(Exception):
     """The parser refuses what it was given."""
 
 
@@ -38,7 +38,7 @@ def by_h11(raw: bytes) -> list[Message]:
         try:
             event = connection.next_event()
         except h11.RemoteProtocolError as error:
-            raise Unread(str(error)) from error
+            raise UnreadError(str(error)) from error
         if isinstance(event, h11.Request):
             request, body = event, b""
         elif isinstance(event, h11.Data):
@@ -52,7 +52,7 @@ def by_h11(raw: bytes) -> list[Message]:
                 return messages
             _answer(connection)
         else:
-            raise Unread(f"ends early: {event}")
+            raise UnreadError(f"ends early: {event}")
 
 
 def _answer(connection: h11.Connection) -> None:
@@ -62,7 +62,7 @@ def _answer(connection: h11.Connection) -> None:
         connection.send(h11.EndOfMessage())
         connection.start_next_cycle()
     except h11.LocalProtocolError as error:
-        raise Unread(f"bytes after the last request: {error}") from error
+        raise UnreadError(f"bytes after the last request: {error}") from error
 
 
 class _Callbacks:
@@ -106,9 +106,9 @@ def by_llhttp(raw: bytes) -> list[Message]:
     try:
         callbacks.parser.feed_data(raw)
     except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-        raise Unread(repr(error)) from error
+        raise UnreadError(repr(error)) from error
     if callbacks.open:
-        raise Unread("ends early")
+        raise UnreadError("ends early")
     return callbacks.messages
 
 
@@ -152,20 +152,22 @@ def by_library(raw: bytes) -> list[Message]:
     while file.tell() < len(raw):
         head = _Handler(file)
         if not head.whole:
-            raise Unread(head.error or "no request")
-        latin = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers.items()]
+            raise UnreadError(head.error or "no request")
+        latin = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in head.headers.items()
+        ]
         fields = tuple((name, value.strip(b" \t")) for name, value in latin)
         try:
             body = _Body(file, head.headers).read() if raw[file.tell() :] else b""
         except (http.client.HTTPException, ValueError) as error:
-            raise Unread(repr(error)) from error
+            raise UnreadError(repr(error)) from error
         first = (head.command.encode("latin-1"), head.path.encode("latin-1"), host(fields))
         messages.append(Message(first, fields, body))
     return messages
 
 
 class ByGo:
-    """Go's net/http in a process of its own: bytes with their length in front of them in, a line of JSON out."""
+    """Go's net/http in a process of its own: bytes with their length in front in, a line of JSON out."""
 
     def __init__(self, program: Path) -> None:
         self._program = program
@@ -176,7 +178,7 @@ class ByGo:
         async with self._turn:
             told = json.loads(await self._ask(raw))
         if told["error"]:
-            raise Unread(told["error"])
+            raise UnreadError(told["error"])
         return [
             Message(
                 (_bytes(each["method"]), _bytes(each["target"]), _bytes(each["host"])),

@@ -1,4 +1,4 @@
-"""The pods `reader`, which writes down what it reads, and `caller`, whose listeners lead to it; and the ways between."""
+"""The pods `reader`, which writes down what it reads, and `caller`; and the ways between them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..mesh import Mesh, tls
-from ..witness import Way
+from tests.process.mesh import Mesh, tls
+from tests.process.witness import Way
 
 APP = Path(__file__).parent / "reader_app.py"
 PORT = 7600
@@ -47,8 +47,12 @@ spec:
 
 def pod(name: str, app: Path, first: int, ports: Sequence[str]) -> str:
     """A pod's manifests: an application that is told `$POD_IP` and `$PORT`, its ports one after the other."""
-    container = "".join(f"\n            - {{name: {port}, containerPort: {first + n}}}" for n, port in enumerate(ports))
-    service = "".join(f"\n    - {{name: {port}, port: {80 + n}, targetPort: {port}}}" for n, port in enumerate(ports))
+    container = "".join(
+        f"\n            - {{name: {port}, containerPort: {first + n}}}" for n, port in enumerate(ports)
+    )
+    service = "".join(
+        f"\n    - {{name: {port}, port: {80 + n}, targetPort: {port}}}" for n, port in enumerate(ports)
+    )
     return f"""
 ---
 apiVersion: v1
@@ -130,11 +134,16 @@ spec:
 """
 
 
-MANIFEST = CALLER + pod("reader", APP, PORT, ["http1", "http2"]) + server("reader", "http1") + server("reader", "http2")
+MANIFEST = (
+    CALLER
+    + pod("reader", APP, PORT, ["http1", "http2"])
+    + server("reader", "http1")
+    + server("reader", "http2")
+)
 
 
 def way(mesh: Mesh, name: str, http2_application: bool = False) -> Way:
-    """To the reader: `plaintext`, `mutual TLS` (HTTP/1 inside), `carried` (HTTP/2 inside), or `two proxies`."""
+    """To the reader: `plaintext`, `mutual TLS` (HTTP/1 in it), `carried` (HTTP/2 in it), `two proxies`."""
     if name == "two proxies":
         return Way(*mesh.listener("caller-0", "proof/reader:81" if http2_application else "proof/reader:80"))
     host, port = mesh.address("reader-0", PORT + http2_application)
@@ -146,7 +155,7 @@ def way(mesh: Mesh, name: str, http2_application: bool = False) -> Way:
 
 @dataclass(frozen=True)
 class Message:
-    """A request or an answer, as some parser reads it: names in lower case, values without blanks around them."""
+    """A request or an answer as some parser reads it: names in lower case, values without blanks around."""
 
     first: tuple[bytes, ...]
     """Method, target and authority; or the status."""
@@ -167,7 +176,7 @@ class Read:
 
 
 async def written(mesh: Mesh) -> tuple[list[Read], list[str]]:
-    """Everything that the reader read since the last time, asked past its proxy; and what was no HTTP to it."""
+    """All that the reader read since the last time, asked past its proxy; and what was no HTTP to it."""
     host = mesh.pod("reader-0").addresses.application
     reader, writer = await asyncio.open_connection(host, PORT + 2)
     told: list[dict[str, Any]] = json.loads(await reader.read())

@@ -1,8 +1,9 @@
 """An application that writes down what it reads and what it answers, in HTTP/1.1 (h11) and HTTP/2 (h2).
 
-Neither parser is the proxy's. Answers are made at random, the number of the answer being the seed, and carry that
-number in `x-answer`. Who connects to the port behind `$PORT + 2` is told everything since the last time, as JSON,
-and it is forgotten. `$POD_IP` and `$PORT` say where HTTP/1.1 is; HTTP/2, with prior knowledge, is one port higher.
+Neither parser is the proxy's. Answers are made at random, the number of the answer being the seed, and
+carry that number in `x-answer`. Who connects to the port behind `$PORT + 2` is told everything since the
+last time, as JSON, and it is forgotten. `$POD_IP` and `$PORT` say where HTTP/1.1 is; HTTP/2, with prior
+knowledge, is one port higher.
 """
 
 from __future__ import annotations
@@ -228,7 +229,8 @@ class Http2:
             self.waiting[stream] = (answer, answer.body)
 
     def _send_on(self) -> None:
-        for stream, (answer, rest) in list(self.waiting.items()):
+        for stream, (answer, body) in list(self.waiting.items()):
+            rest = body
             while rest and (room := self.connection.local_flow_control_window(stream)):
                 piece = rest[: min(room, self.connection.max_outbound_frame_size)]
                 rest = rest[len(piece) :]

@@ -1,4 +1,4 @@
-"""Clients that send what they are told to, byte for byte, and read answers with parsers that aren't the proxy's."""
+"""Clients that send what they are told to, byte for byte; answers are read by parsers of others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import h2.events
 import h2.exceptions
 import h11
 
-from ..mesh import WAIT_SECONDS
-from ..witness import Way
+from tests.process.mesh import WAIT_SECONDS
+from tests.process.witness import Way
+
 from .at_random import Sent, Sent2
 from .reader import Message
 
@@ -89,7 +90,9 @@ async def _exchange(streams: Streams, sent: Sent, patience: float) -> tuple[Mess
     return answer, client.our_state is h11.DONE and client.their_state is h11.DONE
 
 
-async def _answer(client: h11.Connection, reader: asyncio.StreamReader, received: bytearray) -> Message | None:
+async def _answer(
+    client: h11.Connection, reader: asyncio.StreamReader, received: bytearray
+) -> Message | None:
     response, body = None, b""
     while True:
         event = client.next_event()
@@ -127,7 +130,9 @@ def _agrees(answer: Message, raw: bytes, method: str) -> None:
     other = http.client.HTTPResponse(cast("http.client.socket.socket", _Received(raw)), method=method)  # type: ignore[attr-defined]
     other.begin()
     assert (b"%d" % other.status, other.read()) == (answer.first[0], answer.body), raw
-    fields = sorted((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in other.getheaders())
+    fields = sorted(
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in other.getheaders()
+    )
     assert fields == sorted(answer.fields), raw
 
 

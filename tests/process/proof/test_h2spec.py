@@ -1,8 +1,8 @@
 """h2spec, strict, against the inbound proxy: prior knowledge in plaintext, and inside mutual TLS.
 
-h2spec has no option for a client certificate, so TLS is ended by a relay of ours that has one: frames pass unread.
-What differs on purpose is in `h2spec.yaml`, with the reason; whatever else fails is a fault, and so is a listed case
-that passes.
+h2spec has no option for a client certificate, so TLS is ended by a relay of ours that has one: frames pass
+unread. What differs on purpose is in `h2spec.yaml`, with the reason; whatever else fails is a fault, and so
+is a listed case that passes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from ..mesh import Mesh
-from ..witness import Way
-from .reader import MANIFEST, way
+from tests.process.mesh import Mesh
+from tests.process.witness import Way
+
+from .reader import way
 from .senders import opened
-from .tools import tool
+from .tools import tell, tool
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -30,14 +31,6 @@ EXCEPTIONS = Path(__file__).parent / "h2spec.yaml"
 CASES = 140
 """At least so many must have been run."""
 SECONDS = 90.0
-
-
-@pytest.fixture(scope="module")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader and its caller."""
-    folder = tmp_path_factory.mktemp("proof")
-    (folder / "reader.yaml").write_text(MANIFEST)
-    return folder
 
 
 @asynccontextmanager
@@ -55,7 +48,11 @@ async def relay(to: Way) -> AsyncIterator[Way]:
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await opened(to)
-        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        try:
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        finally:
+            writer.transport.abort()
+            far_writer.transport.abort()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         carrying.add(asyncio.create_task(carry(reader, writer)))
@@ -74,7 +71,9 @@ def read_report(report: Path) -> dict[str, str]:
     results: dict[str, str] = {}
     for suite in ElementTree.parse(report).getroot().iter("testsuite"):
         for place, case in enumerate(suite.iter("testcase"), 1):
-            failed = next((case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None)
+            failed = next(
+                (case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None
+            )
             outcome = "skipped" if case.find("skipped") is not None else "passed"
             if failed is not None:
                 outcome = f"{case.get('classname')}: {' '.join((failed.text or '').split())}"
@@ -116,8 +115,8 @@ async def test_h2spec_finds_nothing_that_is_not_meant(mesh: Mesh, tmp_path: Path
     passed = {case for case, outcome in results.items() if outcome == "passed"}
     skipped = {case for case, outcome in results.items() if outcome == "skipped"}
     failed = {case: outcome for case, outcome in results.items() if case not in passed | skipped}
-    print(
-        f"\nh2spec by {by}: {len(passed)} passed, {len(skipped)} skipped, {len(failed)} failed, "
+    tell(
+        f"h2spec by {by}: {len(passed)} passed, {len(skipped)} skipped, {len(failed)} failed, "
         f"{len(meant)} meant to differ"
     )
     assert len(results) >= CASES, sorted(results)

@@ -9,23 +9,15 @@ from pathlib import Path
 import pytest
 
 from servicekit.svid import Svid
+from tests.process.mesh import Mesh
 
-from ..mesh import Mesh
-from .reader import MANIFEST, PORT, way, written
-from .tools import libraries, tool
+from .reader import PORT, way, written
+from .tools import libraries, tell, tool
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 REQUESTS, CLIENTS, STREAMS = 10_000, 4, 32
 SECONDS = 120.0
-
-
-@pytest.fixture(scope="module")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader and its caller."""
-    folder = tmp_path_factory.mktemp("proof")
-    (folder / "reader.yaml").write_text(MANIFEST)
-    return folder
 
 
 async def run(program: str, *words: str) -> str:
@@ -53,10 +45,18 @@ def files(svid: Svid, folder: Path) -> list[str]:
 @pytest.mark.parametrize("by", ["plaintext", "two proxies"])
 async def test_h2load_has_all_its_requests_answered(mesh: Mesh, by: str) -> None:
     at = way(mesh, by, http2_application=True)
-    words = ["-n", str(REQUESTS), "-c", str(CLIENTS), "-m", str(STREAMS), f"http://{at.host}:{at.port}/steady"]
+    words = [
+        "-n",
+        str(REQUESTS),
+        "-c",
+        str(CLIENTS),
+        "-m",
+        str(STREAMS),
+        f"http://{at.host}:{at.port}/steady",
+    ]
     said = await run("h2load", *words)
     told = {name: int(count) for count, name in re.findall(r"(\d+) (\w+)", _line(said, "requests:"))}
-    print(f"\nh2load by {by}: {_line(said, 'requests:')}; {_line(said, 'finished in')}")
+    tell(f"h2load by {by}: {_line(said, 'requests:')}; {_line(said, 'finished in')}")
     assert (told["succeeded"], told["failed"], told["errored"], told["timeout"]) == (REQUESTS, 0, 0, 0), said
     assert f"{REQUESTS} 2xx" in _line(said, "status codes:"), said
 
@@ -66,7 +66,7 @@ def _line(said: str, word: str) -> str:
 
 
 async def test_nghttp_speaks_tls_by_the_servers_name_and_sends_trailers(mesh: Mesh, tmp_path: Path) -> None:
-    """An ordinary client with a certificate of the mesh: no ALPN of ours, `h2` alone, known by the name it asks for."""
+    """An ordinary client with a certificate of the mesh: `h2` is all it offers, and it asks for a name."""
     await written(mesh)
     host, _ = mesh.address("reader-0", PORT)
     name = f"reader.proof.sa.{mesh.up.trust_domain}"

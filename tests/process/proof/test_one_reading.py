@@ -1,34 +1,29 @@
-"""P-5: what was decided on is what every other parser reads of what was forwarded, and answers come back as written.
+"""P-5: what was decided on is what every parser reads of what was forwarded; answers come as written.
 
-Requests at random go through real proxies. What the proxy decided on is known from the engine's binding, and of a
-share of them from the record of the same request with one header more that is denied. What arrived is known from
-the application (h11, h2); the bytes that it got are then given to parsers that have nothing to do with each other.
+Requests at random go through real proxies. What the proxy decided on is known from the engine's binding,
+and of a share of them from the record of the same request with one header more that is denied. What arrived
+is known from the application (h11, h2); the bytes that it got are then given to parsers that have nothing
+to do with each other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from policyd.engine import canonicalize
-from policyd.errors import RequestRefused
+from tests.process.mesh import Mesh
 
-from ..mesh import Mesh
 from .at_random import Grammar, Sent, Sent2
-from .parsers import ALWAYS, ByGo, Parser, Unread
-from .reader import MANIFEST, READ_BY_POLICY, Message, Read, way, written
+from .parsers import Parser
+from .reader import READ_BY_POLICY, Message, Read, way, written
+from .readings import decided, misread, number_of, plain
 from .senders import Http1, send2
-from .tools import FOLDER
+from .tools import tell
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.promise("P-5")]
 
@@ -38,32 +33,6 @@ REQUESTS = int(os.environ.get("POLICYD_REQUESTS") or 800)
 AT_A_TIME = 4
 RECORDED = 16
 """Of so many requests one is also sent so that it is denied, and its record compared."""
-PROFILE = json.dumps({"policyHeaders": READ_BY_POLICY}).encode()
-OF_THE_HOP = frozenset({b"host", b"transfer-encoding", b"connection", b"te", b"upgrade", b"trailer", b"content-length"})
-"""Not compared as fields: authority, body and trailers are what they mean."""
-OF_ITS_OWN = {"llhttp": "InvalidMethod"}
-"""What a parser may refuse of what was forwarded, reading nothing otherwise: llhttp has a list of methods."""
-
-
-@pytest.fixture(scope="module")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reader and its caller."""
-    folder = tmp_path_factory.mktemp("proof")
-    (folder / "reader.yaml").write_text(MANIFEST)
-    return folder
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def parsers() -> AsyncIterator[dict[str, Parser]]:
-    """All parsers there are."""
-    program = FOLDER / "bin" / "reader"
-    if not program.is_file():
-        print("\nNOT COMPARED with Go's net/http: make tools didn't build it")
-        yield dict(ALWAYS)
-        return
-    go = ByGo(program)
-    yield {**ALWAYS, "net/http": go}
-    await go.close()
 
 
 class Tally:
@@ -81,32 +50,14 @@ class Tally:
 
     def finish(self, started: float) -> None:
         counts = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
-        print(f"\n{self.name}: {counts}; seed {SEED}, {time.monotonic() - started:.1f} s")
+        tell(f"{self.name}: {counts}; seed {SEED}, {time.monotonic() - started:.1f} s")
         assert not self.differences, f"{len(self.differences)} differences, seed {SEED}:\n" + "\n".join(
-            self.differences[:5]
+            each[:1500] for each in self.differences[:5]
         )
         assert self.counts["unanswered though whole"] == 0
         assert self.counts["read, answer lost"] <= self.counts["unanswered"]
         assert self.counts["forwarded"] > REQUESTS / 4, "too few were forwarded to show anything"
         assert self.counts["refused"] > REQUESTS / 50, "too few were refused to show anything"
-
-
-def decided(head: bytes) -> Message | None:
-    """What the engine makes of a head; none where it refuses it."""
-    try:
-        told: dict[str, Any] = json.loads(canonicalize(head, PROFILE))
-    except RequestRefused:
-        return None
-    fields = tuple((name.encode(), value.encode()) for name, value in told["headers"])
-    return Message((told["method"].encode(), told["target"].encode(), told["authority"].encode()), fields, b"")
-
-
-def plain(fields: Iterable[tuple[bytes, bytes]], readable: bool = False) -> list[tuple[bytes, bytes]]:
-    """Fields to be compared: by name, values of one name in their order; `readable` as JSON shows bytes."""
-    kept = [(name, value) for name, value in fields if name not in OF_THE_HOP]
-    if readable:
-        kept = [(name, value.decode(errors="replace").encode()) for name, value in kept]
-    return sorted(kept, key=lambda pair: pair[0])
 
 
 def first_head(sent: Sent) -> bytes:
@@ -128,29 +79,6 @@ def compare_decided(tally: Tally, read: Read, canonical: Message, body: bytes | 
         tally.differs("bytes after the request", read)
 
 
-async def compare_parsers(tally: Tally, read: Read, parsers: dict[str, Parser]) -> None:
-    """All parsers read the forwarded bytes as the application did."""
-    assert read.raw is not None
-    for name, parser in parsers.items():
-        try:
-            messages = await parser(read.raw)
-        except Unread as refusal:
-            if OF_ITS_OWN.get(name, "-") in str(refusal):
-                tally.counts[f"refused by {name}"] += 1
-            else:
-                tally.differs(f"{name} refuses", str(refusal), read.raw)
-            continue
-        if len(messages) != 1:
-            tally.differs(f"{name} reads {len(messages)} requests", read.raw)
-            continue
-        (message,) = messages
-        ours, theirs = read.request, message
-        same = (ours.first, ours.body, plain(ours.fields)) == (theirs.first, theirs.body, plain(theirs.fields))
-        if not same or (name != "http.server" and sorted(ours.trailers) != sorted(theirs.trailers)):
-            tally.differs(f"{name} reads otherwise", theirs, ours, read.raw)
-        tally.counts["readings compared"] += 1
-
-
 def compare_answer(tally: Tally, read: Read, answer: Message) -> None:
     """The client read what the application wrote; of trailers those that may pass."""
     wrote = read.answer
@@ -162,13 +90,6 @@ def compare_answer(tally: Tally, read: Read, answer: Message) -> None:
         tally.differs("trailers of the answer", answer.trailers, wrote.trailers)
 
 
-def number_of(answer: Message) -> int | None:
-    """The application's number of an answer; none where the proxy answered by itself."""
-    numbers = [int(value) for name, value in answer.fields if name == b"x-answer"]
-    assert len(numbers) <= 1, answer
-    return numbers[0] if numbers else None
-
-
 async def compare_record(mesh: Mesh, tally: Tally, answer: Message | None, canonical: Message) -> None:
     """The record of the denied twin says what was decided on."""
     ids = dict(answer.fields).get(b"x-policyd-decision") if answer else None
@@ -178,7 +99,10 @@ async def compare_record(mesh: Mesh, tally: Tally, answer: Message | None, canon
     record = await mesh.denial(ids.decode())
     method, target, authority = (part.decode() for part in canonical.first)
     request = record["request"]
-    if record["reason"] != "explicit_deny" or (request["method"], request["path"]) != (method, target.split("?")[0]):
+    if record["reason"] != "explicit_deny" or (request["method"], request["path"]) != (
+        method,
+        target.split("?")[0],
+    ):
         tally.differs("recorded", record, canonical)
     if request["host"] != _host(authority):
         tally.differs("recorded host", request, authority)
@@ -194,7 +118,9 @@ def _host(authority: str) -> str:
     return host if colon and port.isdigit() and not host.endswith(":") else authority
 
 
-async def compare_all(mesh: Mesh, tally: Tally, parsers: dict[str, Parser], bodies: dict[int, bytes | None]) -> None:
+async def compare_all(
+    mesh: Mesh, tally: Tally, parsers: dict[str, Parser], bodies: dict[int, bytes | None]
+) -> None:
     """Everything the application read was decided on, and was answered to whom it was meant for."""
     reads, broken = await written(mesh)
     torn = ("peer closed connection", "peer unexpectedly closed", "Can't switch")
@@ -203,7 +129,8 @@ async def compare_all(mesh: Mesh, tally: Tally, parsers: dict[str, Parser], bodi
             tally.differs("no HTTP to the application", each)
     for read in reads:
         if read.raw is not None:
-            await compare_parsers(tally, read, parsers)
+            tally.counts["readings compared"] += len(parsers)
+            tally.differences += await misread(parsers, read)
         if read.number not in tally.answered:
             tally.counts["read, answer lost"] += 1
             continue
@@ -218,7 +145,9 @@ async def compare_all(mesh: Mesh, tally: Tally, parsers: dict[str, Parser], bodi
 
 
 @pytest.mark.parametrize("by", ["plaintext", "two proxies"])
-async def test_p_5_http1_is_read_as_it_was_decided_on(mesh: Mesh, parsers: dict[str, Parser], by: str) -> None:
+async def test_p_5_http1_is_read_as_it_was_decided_on(
+    mesh: Mesh, parsers: dict[str, Parser], by: str
+) -> None:
     """HTTP/1.1 to HTTP/1.1; between two proxies it is carried as they like."""
     await written(mesh)
     tally, started, at = Tally(f"HTTP/1.1 by {by}"), time.monotonic(), way(mesh, by)
@@ -234,14 +163,18 @@ async def test_p_5_http1_is_read_as_it_was_decided_on(mesh: Mesh, parsers: dict[
             if answer is None:
                 tally.counts["unanswered" if sent.broken else "unanswered though whole"] += 1
             elif (number := number_of(answer)) is None:
-                tally.counts["refused" if canonical is None else f"answered {int(answer.first[0])} by the proxy"] += 1
+                tally.counts[
+                    "refused" if canonical is None else f"answered {int(answer.first[0])} by the proxy"
+                ] += 1
                 if (canonical is None) != (answer.first == (b"400",)) and not sent.broken:
                     tally.differs("proxy and engine differ", answer, canonical, sent.head)
             else:
                 tally.counts["forwarded"] += 1
                 tally.answered[number], bodies[number] = (canonical, answer), sent.body
                 if number % RECORDED == 0 and canonical is not None and not sent.broken:
-                    await compare_record(mesh, tally, await Http1(at).send(sent.with_line(b"x-deny: 1")), canonical)
+                    await compare_record(
+                        mesh, tally, await Http1(at).send(sent.with_line(b"x-deny: 1")), canonical
+                    )
         sender.close()
 
     await asyncio.gather(*(client() for _ in range(AT_A_TIME)))

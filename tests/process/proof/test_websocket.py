@@ -15,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from ..mesh import WAIT_SECONDS, Mesh, tls
-from ..witness import Way
+from tests.process.mesh import WAIT_SECONDS, Mesh, tls
+from tests.process.witness import Way
+
 from .reader import CALLER, pod, server
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,7 +52,9 @@ def way(mesh: Mesh, name: str, port: int) -> Way:
 
 
 @asynccontextmanager
-async def connected(mesh: Mesh, by: str, port: int = PORT, path: str = "/") -> AsyncIterator[ClientConnection]:
+async def connected(
+    mesh: Mesh, by: str, port: int = PORT, path: str = "/"
+) -> AsyncIterator[ClientConnection]:
     """A WebSocket through the proxies."""
     at = way(mesh, by, port)
     async with asyncio.timeout(4 * WAIT_SECONDS):
@@ -97,15 +100,21 @@ async def test_where_nobody_enabled_it_it_is_refused(mesh: Mesh, by: str) -> Non
 
 @pytest.mark.promise("P-3")
 @pytest.mark.parametrize("by", WAYS)
-async def test_one_whose_grant_is_gone_is_cut_within_five_seconds(mesh: Mesh, manifests: Path, by: str) -> None:
+async def test_one_whose_grant_is_gone_is_cut_within_five_seconds(
+    mesh: Mesh, manifests: Path, by: str
+) -> None:
     file = manifests / "echo.yaml"
     async with connected(mesh, by) as connection:
         await connection.send("before")
         assert await connection.recv() == "before"
-        file.write_text(MANIFEST.replace("name: echo-enabled-anybody", "name: echo-enabled-anybody, labels: {a: b}"))
+        file.write_text(
+            MANIFEST.replace("name: echo-enabled-anybody", "name: echo-enabled-anybody, labels: {a: b}")
+        )
         await connection.send("still")  # what changed concerns nobody
         assert await connection.recv() == "still"
-        file.write_text(MANIFEST.replace("targetRef: {group: policyd.dev, kind: Server, name: echo-enabled}", GONE, 1))
+        file.write_text(
+            MANIFEST.replace("targetRef: {group: policyd.dev, kind: Server, name: echo-enabled}", GONE, 1)
+        )
         began = time.monotonic()
         try:
             with pytest.raises(ConnectionClosed):

@@ -1,4 +1,4 @@
-"""Programs of others that tests run, which `make tools` gets into `build/tools`; without one the test says so."""
+"""Programs of others, which `make tools` gets into `build/tools`; without one the test says so."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def libraries() -> dict[str, str]:
     """The environment in which programs of Debian's packages find their libraries."""
     found = sorted(str(folder) for folder in (FOLDER / "debian" / "usr" / "lib").glob("*-linux-gnu"))
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(found)}
+
+
+FIGURES: list[str] = []
+"""What tests have to say beside that they passed."""
+
+
+def tell(line: str) -> None:
+    """Have a line printed at the end of the run, passed or not."""
+    FIGURES.append(line)

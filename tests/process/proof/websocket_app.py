@@ -1,4 +1,4 @@
-"""An echo server on the websockets package. `$POD_IP` and `$PORT` say where it listens; one port higher once more."""
+"""An echo server on the websockets package, at `$POD_IP`, `$PORT`, and once more one port higher."""
 
 import asyncio
 import os
@@ -23,7 +23,10 @@ async def main() -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     address, port = os.environ["POD_IP"], int(os.environ["PORT"])
-    async with serve(_echo, address, port, max_size=LARGEST), serve(_echo, address, port + 1, max_size=LARGEST):
+    async with (
+        serve(_echo, address, port, max_size=LARGEST),
+        serve(_echo, address, port + 1, max_size=LARGEST),
+    ):
         await ended.wait()
 
 
