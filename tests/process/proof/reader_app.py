@@ -31,6 +31,8 @@ NUMBERS = itertools.count(1)
 STATUSES = (200, 200, 200, 201, 202, 204, 206, 304, 400, 404, 418, 500, 599)
 STEADY = b"/steady"
 """What is always answered alike, and not written down."""
+LATE_SECONDS = 0.05
+"""Until an HTTP/2 connection is told how many streams it may have: whoever doesn't wait mustn't assume too many."""
 VALUES = (b"a", b"a, b", b"x=y; z", b'"q"', b"\xe9t\xe9", b"a  b", b"1" * 300, b"")
 """Of answers' fields: none with blanks around it, since no parser keeps those."""
 
@@ -171,6 +173,7 @@ class Http2:
 
     async def serve(self) -> None:
         self.connection.initiate_connection()
+        await asyncio.sleep(LATE_SECONDS)
         try:
             while True:
                 self.writer.write(self.connection.data_to_send())

@@ -114,6 +114,8 @@ impl Channel {
 async fn open<S: AsyncRead + AsyncWrite + Unpin + 'static>(io: S) -> io::Result<Live> {
     let (sender, connection) = client::Builder::new()
         .enable_push(false)
+        // Until it says how many it takes; the library would send any number.
+        .initial_max_send_streams(limits::STREAMS_UNTIL_TOLD)
         .initial_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits::FIELD_LIST_BYTES)

@@ -52,6 +52,9 @@ pub const ANSWER_FIELDS: usize = 200;
 /// Connections to one application that a worker keeps: one, and more only while the application takes no more streams on
 /// those there are (ours).
 pub const CHANNELS: usize = 16;
+/// Streams opened on a connection to an application before it has said how many it takes (RFC 9113 §6.5.2: no less than
+/// this is recommended to it).
+pub const STREAMS_UNTIL_TOLD: usize = 100;
 /// Refusals of the library that are held until they are written down (ours; it resets no more than the budget at once).
 pub const REFUSALS_HELD: usize = 64;
 /// Streams of a client that are remembered as taken up (ours).
