@@ -32,7 +32,7 @@ STATUSES = (200, 200, 200, 201, 202, 204, 206, 304, 400, 404, 418, 500, 599)
 STEADY = b"/steady"
 """What is always answered alike, and not written down."""
 LATE_SECONDS = 0.05
-"""Until an HTTP/2 connection is told how many streams it may have: whoever doesn't wait mustn't assume too many."""
+"""Until an HTTP/2 client is told how many streams it may have: one that won't wait mustn't assume many."""
 VALUES = (b"a", b"a, b", b"x=y; z", b'"q"', b"\xe9t\xe9", b"a  b", b"1" * 300, b"")
 """Of answers' fields: none with blanks around it, since no parser keeps those."""
 

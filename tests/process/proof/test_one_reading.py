@@ -13,6 +13,7 @@ import os
 import random
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -172,9 +173,9 @@ async def test_p_5_http1_is_read_as_it_was_decided_on(
                 tally.counts["forwarded"] += 1
                 tally.answered[number], bodies[number] = (canonical, answer), sent.body
                 if number % RECORDED == 0 and canonical is not None and not sent.broken:
-                    await compare_record(
-                        mesh, tally, await Http1(at).send(sent.with_line(b"x-deny: 1")), canonical
-                    )
+                    with closing(Http1(at)) as once:
+                        denied = await once.send(sent.with_line(b"x-deny: 1"))
+                    await compare_record(mesh, tally, denied, canonical)
         sender.close()
 
     await asyncio.gather(*(client() for _ in range(AT_A_TIME)))
