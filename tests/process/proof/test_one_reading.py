@@ -216,3 +216,23 @@ async def test_p_5_http2_is_read_as_it_was_decided_on(
     await asyncio.gather(*(client() for _ in range(AT_A_TIME)))
     await compare_all(mesh, tally, parsers, bodies)
     tally.finish(started)
+
+
+async def test_p_5_a_difference_is_seen(parsers: dict[str, Parser]) -> None:
+    """The counter-check: the comparison finds what it is made to find."""
+    raw = b"POST /a HTTP/1.1\r\nhost: reader.test\r\nx-role: b\r\ncontent-length: 2\r\n\r\nhi"
+    first, fields = (b"POST", b"/a", b"reader.test"), ((b"x-role", b"b"),)
+    answer = Message((b"200",), (), b"")
+
+    async def seen(request: Message, forwarded: bytes) -> int:
+        return len(await misread(parsers, Read(1, request, forwarded, 0, answer)))
+
+    read = Message(first, fields, b"hi")
+    assert await seen(read, raw) == 0
+    everybody = len(parsers)
+    assert await seen(read, raw + raw) == everybody
+    assert await seen(read, raw.replace(b"hi", b"ho")) == everybody
+    assert await seen(read, raw.replace(b": b", b": c")) == everybody
+    assert await seen(read, raw.replace(b"/a", b"/b")) == everybody
+    assert await seen(read, raw.replace(b"reader", b"writer")) == everybody
+    assert await seen(read, raw[:-1]) == everybody
