@@ -156,7 +156,9 @@ class Http1:
         if not answer.bodiless:
             for piece in answer.pieces:
                 sent += self.connection.send(h11.Data(data=piece)) or b""
-        sent += self.connection.send(h11.EndOfMessage(headers=answer.trailers)) or b""
+        chunked = self.connection.their_http_version == b"1.1"
+        end = h11.EndOfMessage(headers=answer.trailers if chunked else [])
+        sent += self.connection.send(end) or b""
         self.writer.write(sent)
         await self.writer.drain()
 
