@@ -29,7 +29,7 @@ from .tools import tell
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.promise("P-5")]
 
 SEED = int(os.environ.get("POLICYD_SEED") or random.SystemRandom().randrange(2**32))
-REQUESTS = int(os.environ.get("POLICYD_REQUESTS") or 800)
+REQUESTS = int(os.environ.get("POLICYD_REQUESTS") or 600)
 """Of each way."""
 AT_A_TIME = 4
 RECORDED = 16
