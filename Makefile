@@ -75,9 +75,30 @@ property: binding ## Engine against reference evaluator, and invariants over ran
 	$(call say,Property and differential tests)
 	$(BIN)/pytest -q -s tests/property
 
-process: build ## Real identity, policyd and proxies on loopback
+process: build tools ## Real identity, policyd and proxies on loopback
 	$(call say,Process tests)
 	$(BIN)/pytest -q tests/process
+
+TOOLS := build/tools
+NGHTTP2 := nghttp2-client libnghttp2-14 libc-ares2 libev4 libjansson4 libjemalloc2 libxml2
+.PHONY: tools
+tools: $(TOOLS)/.go $(TOOLS)/.debian ## Get what process tests prove things with: h2spec and a reader (Go), nghttp and h2load (Debian)
+
+# Pinned by go.sum. Without Go the tests that want it say so.
+$(TOOLS)/.go: $(wildcard tests/process/go/go.* tests/process/go/*/*.go)
+	$(call say,h2spec and a reader on net/http in $(TOOLS))
+	@mkdir -p $(TOOLS)
+	@if cd tests/process/go && GOBIN=$(CURDIR)/$(TOOLS)/bin GOFLAGS=-mod=readonly \
+	  go install github.com/summerwind/h2spec/cmd/h2spec ./reader; then touch $(CURDIR)/$@; \
+	else echo "NOT THERE: h2spec and net/http, which Go builds"; fi
+
+# The distribution's signatures are what pins these. Nothing is installed.
+$(TOOLS)/.debian:
+	$(call say,nghttp and h2load in $(TOOLS))
+	@mkdir -p $(TOOLS)/debian
+	@if (cd $(TOOLS)/debian && apt-get download --quiet --quiet $(NGHTTP2)) && \
+	  for package in $(TOOLS)/debian/*.deb; do dpkg-deb --extract $$package $(TOOLS)/debian; done; then touch $@; \
+	else echo "NOT THERE: nghttp and h2load, which Debian's packages $(NGHTTP2) give"; fi
 
 .PHONY: fuzz mutants bench bench-peers
 fuzz: binding ## Ten million random decisions against the reference evaluator

@@ -15,6 +15,7 @@ use engine::{ClientView, Permit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::metrics::Metrics;
+use crate::shares::Share;
 
 /// Decides the requests of one connection. Gate and engine see one table, the one in force at that moment (semantics T4).
 pub trait Decider {
@@ -78,6 +79,7 @@ pub struct Granted {
 #[derive(Debug)]
 pub struct InFlight {
     count: Rc<Cell<usize>>,
+    of_peer: Option<Share>,
     metrics: Arc<Metrics>,
 }
 
@@ -89,13 +91,24 @@ impl InFlight {
         }
         count.set(count.get() + 1);
         metrics.in_flight.add(1);
-        Some(Self { count: Rc::clone(count), metrics: Arc::clone(metrics) })
+        Some(Self { count: Rc::clone(count), of_peer: None, metrics: Arc::clone(metrics) })
+    }
+
+    /// Counts it as the peer's too.
+    #[must_use]
+    pub fn in_share(mut self, share: &Share) -> Self {
+        share.set(share.get() + 1);
+        self.of_peer = Some(Rc::clone(share));
+        self
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.count.set(self.count.get().saturating_sub(1));
+        if let Some(share) = &self.of_peer {
+            share.set(share.get().saturating_sub(1));
+        }
         self.metrics.in_flight.add(-1);
     }
 }

@@ -57,6 +57,7 @@ pub mod service_metrics;
 pub mod session;
 pub mod settings;
 pub mod shared;
+pub mod shares;
 pub mod signed;
 pub mod sockets;
 pub mod state_dir;

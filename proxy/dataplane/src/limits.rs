@@ -12,6 +12,9 @@ pub const CONNECTIONS_PER_PEER: usize = 1_000;
 pub const REQUESTS_IN_FLIGHT: usize = 1_000;
 /// Requests and connections of its own applications that one proxy has in flight (ours: as many as connections).
 pub const CALLS_IN_FLIGHT: usize = 10_000;
+/// Those of one peer identity (or of one address, for peers without identity): whoever takes all it can get leaves some
+/// to others (ours).
+pub const REQUESTS_IN_FLIGHT_PER_PEER: usize = 750;
 /// What traffic may take of memory, tables aside; a setting.
 pub const MEMORY_MIB: usize = 64;
 /// How many bytes a table takes at most for each byte it was read from, and while it is read.

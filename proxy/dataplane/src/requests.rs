@@ -129,6 +129,10 @@ impl Session {
         else {
             return overloaded("requests");
         };
+        if self.share.get() >= worker.most_of_one_peer {
+            return overloaded("requests of one peer");
+        }
+        let in_flight = in_flight.in_share(&self.share);
         match self.read(gate) {
             Ok(read) => self.settle_request(read, in_flight),
             Err((refusal, decision)) => {

@@ -21,6 +21,7 @@ use crate::denials::{DenialRecord, Direction, GateRecord, PeerRecord, RequestRec
 use crate::enforcement::Enforced;
 use crate::metrics::Subject;
 use crate::shared::Worker;
+use crate::shares::Share;
 use crate::trust::{Bundles, Role};
 
 /// A peer that proved who it is, and how.
@@ -40,6 +41,8 @@ pub struct Session {
     source: IpAddr,
     peer: Option<ProvenPeer>,
     judged: RefCell<Option<Judged>>,
+    /// Of the requests that are worked on, the peer's.
+    pub(crate) share: Share,
     pub(crate) in_flight: RefCell<Weak<CanonicalRequest>>,
     verified_under: RefCell<Arc<Bundles>>,
 }
@@ -71,7 +74,12 @@ pub(crate) struct About<'a> {
 impl Session {
     /// A connection from `source` to `port`; the peer where one was proven.
     pub fn new(worker: &Rc<Worker>, port: u16, source: IpAddr, peer: Option<ProvenPeer>) -> Self {
+        let share = match &peer {
+            Some(proven) => worker.shares.of(&proven.leaf.identity.to_string()),
+            None => worker.shares.of(&source.to_canonical().to_string()),
+        };
         Self {
+            share,
             port,
             source,
             peer,

@@ -15,6 +15,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::settings::Settings;
+use crate::shares::Shares;
 
 /// One proxy.
 #[derive(Debug)]
@@ -82,6 +83,10 @@ pub struct Worker {
     pub in_flight: Rc<Cell<usize>>,
     /// How many of them there may be.
     pub most_in_flight: usize,
+    /// How many of them may be one peer's.
+    pub most_of_one_peer: usize,
+    /// How many of them each peer has.
+    pub shares: Shares,
     /// Handshakes that it runs.
     pub handshakes: Semaphore,
     /// What is in flight to endpoints, and the connections that are shared.
@@ -97,6 +102,8 @@ impl Worker {
             shared,
             in_flight: Rc::default(),
             most_in_flight: limits::REQUESTS_IN_FLIGHT.div_ceil(count.max(1)),
+            most_of_one_peer: limits::REQUESTS_IN_FLIGHT_PER_PEER.div_ceil(count.max(1)),
+            shares: Shares::default(),
             handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
             exchanges: Rc::default(),
             most_calls: limits::CALLS_IN_FLIGHT.div_ceil(count.max(1)),
