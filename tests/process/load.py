@@ -166,7 +166,7 @@ class Conversation(asyncio.Protocol):
         self._transport.abort()
 
 
-async def _client(way: Way, tally: Tally, pause: float, seed: int) -> None:
+async def _client(way: Way, tally: Tally, pause: float, refused: float, seed: int) -> None:
     loop, conversation = asyncio.get_running_loop(), None
     name = "any.test" if way.context else None
     try:
@@ -182,7 +182,7 @@ async def _client(way: Way, tally: Tally, pause: float, seed: int) -> None:
                 await conversation.over
             except (OSError, ssl.SSLError) as error:
                 tally.unanswer(way, f"connecting: {error}")
-                await asyncio.sleep(REFUSED_PAUSE_SECONDS)  # who is refused at once doesn't hammer
+                await asyncio.sleep(refused)  # who is refused at once doesn't hammer
     finally:
         if conversation is not None:
             conversation.end()
@@ -190,12 +190,19 @@ async def _client(way: Way, tally: Tally, pause: float, seed: int) -> None:
 
 @asynccontextmanager
 async def loading(
-    ways: Sequence[Way], connections: int, pause: float = 0.0, tally: Tally | None = None
+    ways: Sequence[Way],
+    connections: int,
+    pause: float = 0.0,
+    tally: Tally | None = None,
+    refused: float = REFUSED_PAUSE_SECONDS,
 ) -> AsyncIterator[Tally]:
-    """Ask on so many connections of each way while the block lasts, `pause` seconds after each answer."""
+    """Ask on so many connections of each way while the block lasts, `pause` seconds after each answer.
+
+    `refused` is the pause after a connection that didn't come about.
+    """
     tally = Tally() if tally is None else tally
     tasks = [
-        asyncio.create_task(_client(way, tally, pause, SEED + number * 97 + place))
+        asyncio.create_task(_client(way, tally, pause, refused, SEED + number * 97 + place))
         for place, way in enumerate(ways)
         for number in range(connections)
     ]

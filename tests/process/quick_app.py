@@ -1,6 +1,6 @@
 """An application that answers at once and costs little: tests that need many requests call it.
 
-Every request gets a 200 with its own first line as body; `/slow` begins an answer and goes on with it for ever.
+Every request gets a 200 with its own first line as body; `/slow` begins an answer and goes on with it.
 SIGTERM is taken as a rollout's end of a pod is: it serves on for `$LINGER_SECONDS`, then ends what is idle.
 `$POD_IP` and `$PORT` say where it listens, `$ECHO_PORT` where it gives back lines without any HTTP.
 """

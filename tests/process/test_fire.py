@@ -13,7 +13,7 @@ import random
 import re
 import signal
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -107,8 +107,13 @@ def _strangers(mesh: Mesh) -> list[object]:
 
 async def _explained(mesh: Mesh, tally: Tally) -> list[object]:
     """The wrong answers, each with what the proxy wrote down about it."""
-    ids = [found[1] if (found := re.search(r"x-policyd-decision: ([0-9a-f-]+)", one)) else "" for one in tally.wrong]
-    return [(one, await mesh.denial(each) if each else None) for one, each in zip(tally.wrong, ids, strict=True)]
+    ids = [
+        found[1] if (found := re.search(r"x-policyd-decision: ([0-9a-f-]+)", one)) else ""
+        for one in tally.wrong
+    ]
+    return [
+        (one, await mesh.denial(each) if each else None) for one, each in zip(tally.wrong, ids, strict=True)
+    ]
 
 
 @pytest.mark.promise("P-1")
@@ -141,7 +146,7 @@ def _told(tally: Tally, recoveries: dict[str, list[float]], seconds: float) -> s
     every = sorted(one for each in recoveries.values() for one in each)
     lines = [
         f"\n{len(every)} kills in {seconds:.0f} s; {tally.total} answers, none wrong;"
-        f" {tally.unavailable} unavailable, {tally.unanswered} unanswered; right {dict(Counter(tally.right))}",
+        f" {tally.unavailable} unavailable, {tally.unanswered} unanswered; right {dict(tally.right)}",
         f"until the next right answer: median {every[len(every) // 2]:.0f} ms, worst {every[-1]:.0f} ms",
     ]
     for victim, each in sorted(recoveries.items()):

@@ -95,4 +95,3 @@ def test_p_16_what_needs_the_newer_version_is_refused_by_the_older_and_the_rest_
             with pytest.raises(SnapshotError, match="needs reader version 2"):
                 engine.Table(newest)
     assert needing
-

@@ -3,7 +3,7 @@
 use serde_json::json;
 use snapshot::{assemble, encode_cluster, encode_workload};
 
-pub fn cluster() -> Vec<u8> {
+pub(super) fn cluster() -> Vec<u8> {
     let rows = json!({
         "reader_version": 1, "trust_domain": "cluster.local",
         "pools": {"identities": [{"any_of": ["spiffe://cluster.local/ns/b/sa/b", "spiffe://cluster.local/ns/a/sa/*"]}]},
@@ -14,7 +14,7 @@ pub fn cluster() -> Vec<u8> {
     encode_cluster(rows.to_string().as_bytes()).unwrap()
 }
 
-pub fn workload_rows() -> serde_json::Value {
+pub(super) fn workload_rows() -> serde_json::Value {
     let port = |number: u32| json!({"number": number, "protocol": 1, "access": 1, "path_mode": 1, "cluster_conditions": 1});
     let mut http = port(8080);
     http["server"] = json!("server.policyd.dev/a/web");
@@ -42,10 +42,10 @@ pub fn workload_rows() -> serde_json::Value {
     })
 }
 
-pub fn workload() -> Vec<u8> {
+pub(super) fn workload() -> Vec<u8> {
     encode_workload(workload_rows().to_string().as_bytes()).unwrap()
 }
 
-pub fn good() -> Vec<u8> {
+pub(super) fn good() -> Vec<u8> {
     assemble(&cluster(), &workload()).unwrap()
 }
