@@ -94,7 +94,7 @@ class Compiler:
     def table_of_member(self, key: ObjectKey, reader_version: int | None = None) -> CompiledTable | None:
         """Return the table of a pod or ExternalWorkload; a pod's may differ from its template's.
 
-        For a reader of a version that is given it is one that it can read. Raises SnapshotError where there is none.
+        For a reader of a version that is given it is one that it can read. Raises SnapshotError.
         """
         member = self.world.workloads.member(key)
         if member is None or member.shape is None or self.world.workloads.workload_of(key) in self.refused:
@@ -105,7 +105,7 @@ class Compiler:
         return self._narrow(table, reader_version)
 
     def _narrow(self, table: CompiledTable, reader_version: int) -> CompiledTable:
-        """Return what an older reader gets, made once for each table; one of each shape and version is kept."""
+        """Return what an older reader gets, made once for each table; the last of each shape is kept."""
         key = (table.shape, reader_version)
         whole, made = self._narrowed.get(key, (None, None))
         if whole is not table or made is None:

@@ -59,7 +59,10 @@ def is_older(reader_version: int) -> bool:
 
 
 def narrowed(table: CompiledTable, reader_version: int) -> CompiledTable:
-    """Return the table as an older reader can read it: what it can't express refuses. Raises SnapshotError."""
+    """Return the table as an older reader can read it: what it can't express refuses.
+
+    Raises SnapshotError.
+    """
     cluster = engine.encode_cluster(encode(table.cluster), reader_version)
     workload = engine.encode_workload(encode(table.workload), reader_version)
     snapshot = engine.assemble(cluster, workload)

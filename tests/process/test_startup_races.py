@@ -1,6 +1,6 @@
 """A proxy that is called from before it listens allows nothing until it has verified a table (promise P-2).
 
-Two hundred starts: with nothing kept and nobody to ask, with nothing kept and a policyd, and with a kept table.
+Two hundred starts: with nothing kept and nobody to ask, with nothing kept and a policyd, with a kept table.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Start(Tally):
 
 
 async def _start(mesh: Mesh, replica: Replica, table: str) -> tuple[Start, float]:
-    """Kill the proxy, start it while it is called; what was answered, and the seconds until the first answer."""
+    """Kill the proxy, start it while it is called; what was answered, and the seconds until then."""
     proxy = replica.proxy
     if proxy.pid is not None:
         os.kill(proxy.pid, signal.SIGKILL)

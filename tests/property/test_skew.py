@@ -26,7 +26,7 @@ from tests.property.differential import encode
 from tests.reference.generate import world as generate_world
 from tests.reference.generate_requests import question
 
-WORLDS = int(os.environ.get("POLICYD_SKEW_WORLDS", "600"))
+WORLDS = int(os.environ.get("POLICYD_SKEW_WORLDS", "300"))
 REQUESTS = 60
 OLDER, NEWER = 1, 2
 
