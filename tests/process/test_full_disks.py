@@ -1,4 +1,4 @@
-"""Disks that are full or can't be written, under a proxy and under policyd: verdicts stay, losses are counted.
+"""Disks that are full or can't be written, under a proxy and under policyd: verdicts stay, losses count.
 
 Each process gets a disk of its own, a small one in memory that only it sees (A.11: AU-03, AU-04).
 """
@@ -118,7 +118,7 @@ async def _status(mesh: Mesh) -> dict[str, Any]:
 async def test_au_03_04_a_full_disk_and_a_sink_that_takes_nothing_lose_what_they_say(
     mesh: Mesh, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """policyd is stopped with its streams open, the spool's disk is full, and there are more denials than room."""
+    """policyd is frozen with its streams open, the disk is full, and there are more denials than room."""
     replica = mesh.pod("quick-0")
     before = await _settled(mesh)
     denying = Way("denied", mesh.address("quick-0", quick.PORT), DENIED)
