@@ -27,7 +27,7 @@ LOOK_AGAIN_MS = 10_000
 EMPTIED_S = 0.1
 """How long an emptied file is waited for: editors that write in place empty it first."""
 WRITTEN_S = QUIET_MS / 1000
-"""How long a file that is written in place is left alone before it is read; half of it would be a file too."""
+"""How long a file that is written in place is left alone first: half of it would be a file too."""
 MOST_WRITTEN_S = 0.1
 """How long that is waited for at most, where somebody writes all the time."""
 
@@ -103,8 +103,8 @@ class Folder:
     def _being_written(self, file: str, now: Signature) -> float:
         """Seconds until a file should be looked at again, 0 to read it now.
 
-        One that is written in place is empty first, and then for a moment the beginning of itself: what it holds
-        then is nobody's policy. A file that is renamed into place is whole.
+        One that is written in place is empty first, and then for a moment the beginning of itself: what it
+        holds then is nobody's policy. A file that is renamed into place is whole.
         """
         before = self._seen.get(file)
         if before is None or before.signature[0] != now[0]:

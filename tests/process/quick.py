@@ -45,7 +45,7 @@ spec:
             - {{name: LINGER_SECONDS, value: "1"}}
           ports: [{{name: http, containerPort: {PORT}}}]
           readinessProbe:
-            tcpSocket: {{port: http}}
+            httpGet: {{path: /healthz, port: http}}
             periodSeconds: 1
 ---
 apiVersion: policyd.dev/v1alpha1

@@ -156,8 +156,8 @@ async def test_identity_with_another_clock_certifies_nobody_and_what_there_is_go
 ) -> None:
     """Tokens are over, or the journal is ahead of the clock and it doesn't start (ID-08).
 
-    A clock that was ahead when identity started leaves a journal that is ahead of the right time: it says so and
-    doesn't start until somebody has looked at that journal, and moved it away.
+    A clock that was ahead when identity started leaves a journal that is ahead of the right time: it says so
+    and doesn't start until somebody has looked at that journal, and moved it away.
     """
     identity, replica = mesh.up.control_plane.child("identity"), mesh.pod("quick-0")
     clock.set(offset)

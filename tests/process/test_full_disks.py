@@ -69,11 +69,8 @@ async def _until(mesh: Mesh, path: str, status: int) -> float:
     began = time.monotonic()
     async with asyncio.timeout(WAIT_SECONDS), polling(mesh.address("quick-0", quick.PORT)) as poll:
         while True:
-            try:
-                if await poll.status(path) == status:
-                    return time.monotonic() - began
-            except (OSError, EOFError):
-                poll.close()
+            if await poll.status(path) == status:
+                return time.monotonic() - began
             await asyncio.sleep(0.005)
 
 
