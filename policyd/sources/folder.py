@@ -15,7 +15,7 @@ from policyd.model.finding import Finding
 from policyd.model.origin import Origin
 from policyd.resources.checks import ENGINE, Checks
 from policyd.sources.events import Batch, Event
-from policyd.sources.files import FileContent, Signature, find, read_file, signature
+from policyd.sources.files import UNREAD, FileContent, Signature, find, read_file, signature
 from policyd.sources.holdings import Holdings
 
 GATHER_MS = 50
@@ -97,19 +97,18 @@ class Folder:
             try:
                 found[str(path)] = signature(path)
             except OSError:
-                found[str(path)] = (0, 0, 0)
+                found[str(path)] = UNREAD
         return found
 
     def _being_written(self, file: str, now: Signature) -> float:
         """Seconds until a file should be looked at again, 0 to read it now.
 
         One that is written in place is empty first, and then for a moment the beginning of itself: what it
-        holds then is nobody's policy. A file that is renamed into place is whole.
+        holds then is nobody's policy. That it is another file than before says nothing: one that was renamed
+        into place can be written to before anybody has looked.
         """
         before = self._seen.get(file)
-        if before is None or before.signature[0] != now[0]:
-            return 0.0
-        emptied = now[1] == 0 < before.signature[1]
+        emptied = now[1] == 0 and before is not None and before.signature[1] > 0
         age = (time.time_ns() - now[2]) / 1e9
         left = (EMPTIED_S if emptied else WRITTEN_S) - age
         since = self._waiting.setdefault(file, time.monotonic())
@@ -141,11 +140,11 @@ class Folder:
 
     def _read(self, file: str, seen: Signature, before: FileContent | None) -> float:
         """Read a file and take it over, but one that is being written; the seconds until it may be read."""
-        left = self._being_written(file, seen)
+        left = self._being_written(file, seen) if self._revision else 0.0
         if left:
             return left
         content = read_file(Path(file), self._checks)
-        if content.signature != seen and not content.problems:  # it has been written to meanwhile
+        if self._revision and content.signature not in {seen, UNREAD}:  # it has been written to meanwhile
             left = self._being_written(file, content.signature)
             if left:
                 return left

@@ -196,3 +196,21 @@ async def test_an_emptied_file_is_waited_for_and_then_empty(tmp_path: Path) -> N
         began = asyncio.get_running_loop().time()
         assert told(await next_batch(batches)) == [(Deleted, "a")]
         assert asyncio.get_running_loop().time() - began >= followed.EMPTIED_S / 2
+
+
+async def test_a_file_that_is_replaced_and_then_emptied_is_waited_for(tmp_path: Path) -> None:
+    """An editor renames a file into place, and another begins to write into it before anybody has looked."""
+    file, new = tmp_path / "a.yaml", tmp_path / "a.new"
+    file.write_text(ACCOUNT % "a")
+    with following(tmp_path) as (_, _, batches):
+        for turn in range(5):
+            following_on = asyncio.create_task(next_batch(batches))
+            new.write_text(ACCOUNT % "a")
+            new.replace(file)
+            with file.open("w") as writing:
+                await asyncio.sleep(0.04)  # longer than the watch waits for quiet
+                writing.write((LABELLED if turn % 2 else ACCOUNT) % "a" + "---\n" + ACCOUNT % f"b-{turn}")
+            seen = told(await following_on)
+            while (Added, f"b-{turn}") not in seen:
+                seen += told(await next_batch(batches))
+            assert (Deleted, "a") not in seen
