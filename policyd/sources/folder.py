@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ QUIET_MS = 10
 """A batch ends when nothing has changed for this long."""
 LOOK_AGAIN_MS = 10_000
 """How often signatures are compared though nothing was told: a kernel's queue can overflow."""
-EMPTIED_S = 0.1
+EMPTIED_S = 0.25
 """How long an emptied file is waited for: editors that write in place empty it first."""
 WRITTEN_S = QUIET_MS / 1000
 """How long a file that is written in place is left alone first: half of it would be a file too."""
@@ -129,6 +130,9 @@ class Folder:
         wait = 0.0
         resolved = {str(Path(path)) for path in told}
         for file in self._seen.keys() - now.keys():
+            if os.path.lexists(file):  # renamed over while the folder was listed, and passed over for that
+                wait = WRITTEN_S
+                continue
             del self._seen[file]
             self._waiting.pop(file, None)
             self._holdings.replace(file, ())
