@@ -64,8 +64,7 @@ pub(crate) fn narrow_workload(part: &mut wire::WorkloadPart, reader: Reader) {
 pub(crate) fn narrow_cluster(part: &mut wire::ClusterPart, reader: Reader) {
     let pools = part.pools.get_or_insert_default();
     narrow_rules(&mut part.rules, pools, reader);
-    part.reader_version =
-        needed(part.reader_version, std::iter::empty(), pools, reader.history);
+    part.reader_version = needed(part.reader_version, std::iter::empty(), pools, reader.history);
 }
 
 fn needed(
