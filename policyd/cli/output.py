@@ -30,12 +30,23 @@ def console() -> Console:
 
 
 def print_data(value: Any, output: Format) -> None:
-    """Print plain values, msgspec structs or dataclasses as JSON or YAML."""
+    """Print plain values, msgspec structs or dataclasses as JSON or YAML.
+
+    Letters that a terminal would obey are escaped: JSON by itself leaves those beyond ASCII as they are.
+    """
     plain = msgspec.to_builtins(value, str_keys=True)
     if output == "yaml":
-        click.echo(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=PLAIN_WIDTH), nl=False)
+        text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=PLAIN_WIDTH)
+        if not all(map(_is_harmless, text)):
+            text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=False, width=PLAIN_WIDTH)
+        click.echo(text, nl=False)
         return
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
+    text = json.dumps(plain, indent=2, ensure_ascii=False)
+    click.echo("".join(letter if _is_harmless(letter) else json.dumps(letter)[1:-1] for letter in text))
+
+
+def _is_harmless(letter: str) -> bool:
+    return letter == "\n" or letter.isprintable()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

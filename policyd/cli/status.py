@@ -36,7 +36,10 @@ def command(output: Format) -> int:
 
 def is_well(status: dict[str, Any]) -> bool:
     """Whether everything that should be enforced is."""
-    settled = all(proxy.get("wanted") == proxy.get("enforced") for proxy in status.get("proxies", ()))
+    settled = all(
+        proxy.get("wanted") == proxy.get("enforced") and not proxy.get("narrowed")
+        for proxy in status.get("proxies", ())
+    )
     if any(_audit_problems(status.get("audit") or {})):
         return False
     return (
@@ -73,6 +76,10 @@ def _audit_problems(audit: dict[str, Any]) -> Iterator[str]:
 
 def _row(proxy: dict[str, Any]) -> tuple[str, ...]:
     state = f"{proxy.get('state', '-')}{': ' + proxy['detail'] if proxy.get('detail') else ''}"
+    if proxy.get("narrowed"):
+        state += (
+            f"; too old (reads version {proxy.get('readerVersion')}): {proxy['narrowed']} rules refuse for it"
+        )
     return (
         str(proxy.get("pod", "-")),
         str(proxy.get("workload", "-")),

@@ -20,6 +20,8 @@ from policyd.compile.table import (
     assemble,
     encode_cluster,
     encode_workload,
+    is_older,
+    narrowed,
 )
 from policyd.compile.workload import Compiled, compile_workload
 from policyd.errors import EngineError
@@ -58,6 +60,7 @@ class Compiler:
         self._context = Context(Memo(self.world), mesh_of(defaults, trust_domain), cluster_rules_of(defaults))
         self._cluster = encode_cluster(compile_cluster(defaults, trust_domain))
         self._made: dict[str, _Made] = {}
+        self._narrowed: dict[tuple[str, int], tuple[CompiledTable, CompiledTable]] = {}
         self.refused = refused_externals(self.world, defaults, trust_domain)
         """ExternalWorkloads that have no table, and why (semantics W6)."""
         self.failures: dict[str, Finding] = {}
@@ -88,12 +91,27 @@ class Compiler:
         shapes = [] if name in self.refused else self.world.workloads.shapes_of(name)
         return self._table_of(shapes[0].key) if shapes else None
 
-    def table_of_member(self, key: ObjectKey) -> CompiledTable | None:
-        """Return the table of a pod or ExternalWorkload; a pod's may differ from its template's."""
+    def table_of_member(self, key: ObjectKey, reader_version: int | None = None) -> CompiledTable | None:
+        """Return the table of a pod or ExternalWorkload; a pod's may differ from its template's.
+
+        For a reader of a version that is given it is one that it can read. Raises SnapshotError.
+        """
         member = self.world.workloads.member(key)
         if member is None or member.shape is None or self.world.workloads.workload_of(key) in self.refused:
             return None
-        return self._table_of(member.shape.key)
+        table = self._table_of(member.shape.key)
+        if table is None or reader_version is None or not is_older(reader_version):
+            return table
+        return self._narrow(table, reader_version)
+
+    def _narrow(self, table: CompiledTable, reader_version: int) -> CompiledTable:
+        """Return what an older reader gets, made once for each table; the last of each shape is kept."""
+        key = (table.shape, reader_version)
+        whole, made = self._narrowed.get(key, (None, None))
+        if whole is not table or made is None:
+            made = narrowed(table, reader_version)
+            self._narrowed[key] = (table, made)
+        return made
 
     def _table_of(self, shape: str) -> CompiledTable | None:
         made = self._made.get(shape)
@@ -133,6 +151,8 @@ class Compiler:
             self._context.memo.drop(("table", shape))
             self._made.pop(shape, None)
             self.failures.pop(shape, None)
+            for key in [key for key in self._narrowed if key[0] == shape]:
+                del self._narrowed[key]
         stale = {str(key[1]) for key in self._context.memo.forget(facts) if key[0] == "table"}
         present = self.world.workloads.shape_keys()
         if cluster_failed is not (CLUSTER in self.failures):

@@ -12,6 +12,7 @@ from enum import IntEnum
 import msgspec
 
 READER_VERSION = 1
+"""What every reader knows; the Rust side raises it where a row needs a newer one (promise P-16)."""
 
 
 class ConditionSubject(IntEnum):

@@ -14,7 +14,7 @@ from policyd.audit.record import Writer
 from policyd.audit.store import Content
 from policyd.compile.cluster_networks import absent, with_networks
 from policyd.compile.compiler import Compiler
-from policyd.compile.rows import READER_VERSION, Port, Protocol
+from policyd.compile.rows import Port, Protocol
 from policyd.compile.table import CompiledTable
 from policyd.distribute.basis import Counters
 from policyd.distribute.callers import known_pod_of, pod_of, refuse_revoked
@@ -38,6 +38,9 @@ from policyd.sources.files import load
 from policyd.sources.folder import Folder
 from policyd_api.v1 import stream_pb2 as wire
 from servicekit.leaf import Leaf
+
+OLDEST_READER = 1
+"""The oldest reader of tables that there is; what a newer one brought refuses for it (promise P-16)."""
 
 _PROTOCOLS = {
     Protocol.UNKNOWN: "unknown",
@@ -146,8 +149,8 @@ class Controller:
         """Return what the caller's pod is to enforce; raises GRPCError."""
         if self.broken is not None:
             raise GRPCError(Status.UNAVAILABLE, f"COMPILE_FAILED: {self.broken}")
-        if reader_version < READER_VERSION:
-            detail = f"READER_TOO_OLD: reads version {reader_version}, tables are of {READER_VERSION}"
+        if reader_version < OLDEST_READER:
+            detail = f"READER_TOO_OLD: reads version {reader_version}, expected {OLDEST_READER} or higher"
             raise GRPCError(Status.FAILED_PRECONDITION, detail)
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
         pod = pod_of(self.world, caller, self.trust_domain)
@@ -156,7 +159,7 @@ class Controller:
             # FAIL-CLOSED: an older table stays in force there, but nobody says that it still holds.
             problem = self._compiler.failures[member.shape.key].message
             raise GRPCError(Status.UNAVAILABLE, f"TABLE_REFUSED: {problem}")
-        table = self._compiler.table_of_member(pod.key)
+        table = self._compiler.table_of_member(pod.key, reader_version)
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
         workload = self.world.workloads.workload_of(pod.key).text
@@ -171,7 +174,7 @@ class Controller:
             uid = caller.pod_uid or str(caller.identity)
             self.trail.told(self.world, Telling(uid, workload, pod.key, table, kept))
         subject = Subject(self.trust_domain, workload, caller.pod_uid or "")
-        return Contents(subject, hashes, table.snapshot, facts, discovery)
+        return Contents(subject, hashes, table.snapshot, facts, discovery, table.narrowed)
 
     def writer(self, caller: Leaf) -> Writer:
         """Return whose denials a caller delivers; raises GRPCError. A pod that is being deleted may still."""

@@ -38,6 +38,8 @@ class Contents:
     snapshot: bytes
     facts: bytes
     discovery: bytes
+    narrowed: int = 0
+    """Rules that refuse only because the proxy is too old for them."""
 
 
 class Teller(Protocol):
@@ -71,6 +73,7 @@ class Session:
         self.workload = ""
         self.enforced = b""
         self.wanted = b""
+        self.narrowed = 0
         self._stream = stream
         self._teller = teller
         self._signer = signer
@@ -86,6 +89,11 @@ class Session:
     def wake(self) -> None:
         """Look at the newest state, soon."""
         self._changed.set()
+
+    @property
+    def reader_version(self) -> int | None:
+        """The highest snapshot version that the proxy reads; None before its Hello."""
+        return None if self._hello is None else self._hello.reader_version
 
     @property
     def is_current(self) -> bool:
@@ -179,6 +187,7 @@ class Session:
             raise AssertionError("_step is called after the Hello")
         contents = self._teller.contents(self.caller, tuple(hello.services), hello.reader_version)
         self.workload, self.wanted = contents.subject.workload, contents.hashes.snapshot
+        self.narrowed = contents.narrowed
         if self._told is not None and not self._told.answered:
             return self._until(self._told.at + SLOW_SECONDS)
         standing = self._teller.standing()

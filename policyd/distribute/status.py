@@ -75,6 +75,8 @@ def _proxy(controller: Controller, session: Session) -> dict[str, object]:
         "wanted": _text(session.wanted),
         "enforced": _text(session.enforced),
         "current": session.is_current,
+        "readerVersion": session.reader_version,
+        "narrowed": session.narrowed,
     }
 
 

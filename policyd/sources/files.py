@@ -26,6 +26,10 @@ Signature = tuple[int, int, int]
 """What changes when a file does: its inode, size and time of modification in ns."""
 
 
+UNREAD: Signature = (0, 0, 0)
+"""The signature of a file that can't be looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileContent:
     """What one file holds.
@@ -92,7 +96,7 @@ def read_file(path: Path, checks: Checks = ENGINE) -> FileContent:
         content, seen = _stable_bytes(path)
     except OSError as error:
         problem = Finding("error", "unreadable-file", error.strerror or str(error), origin=Origin(file))
-        return FileContent(file, (0, 0, 0), b"", problems=(problem,))
+        return FileContent(file, UNREAD, b"", problems=(problem,))
     parsed = parse(content, file, size=seen[1])
     objects = _objects(parsed.documents, checks)
     return FileContent(
@@ -102,7 +106,7 @@ def read_file(path: Path, checks: Checks = ENGINE) -> FileContent:
 
 def _stable_bytes(path: Path) -> tuple[bytes, Signature]:
     """At most MOST_BYTES + 1 bytes, read while nobody wrote; after some tries what was there then."""
-    content, seen = b"", (0, 0, 0)
+    content, seen = b"", UNREAD
     for _ in range(_RETRIES):
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(0, "not a regular file")

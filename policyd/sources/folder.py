@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from policyd.model.finding import Finding
 from policyd.model.origin import Origin
 from policyd.resources.checks import ENGINE, Checks
 from policyd.sources.events import Batch, Event
-from policyd.sources.files import FileContent, Signature, find, read_file, signature
+from policyd.sources.files import UNREAD, FileContent, Signature, find, read_file, signature
 from policyd.sources.holdings import Holdings
 
 GATHER_MS = 50
@@ -23,8 +25,12 @@ QUIET_MS = 10
 """A batch ends when nothing has changed for this long."""
 LOOK_AGAIN_MS = 10_000
 """How often signatures are compared though nothing was told: a kernel's queue can overflow."""
-EMPTIED_S = 0.1
+EMPTIED_S = 0.25
 """How long an emptied file is waited for: editors that write in place empty it first."""
+WRITTEN_S = QUIET_MS / 1000
+"""How long a file that is written in place is left alone first: half of it would be a file too."""
+MOST_WRITTEN_S = 0.1
+"""How long that is waited for at most, where somebody writes all the time."""
 
 
 class Folder:
@@ -42,6 +48,8 @@ class Folder:
         self._checks = checks
         self._holdings = Holdings()
         self._seen: dict[str, FileContent] = {}
+        self._waiting: dict[str, float] = {}
+        """Files that are being written, and since when (monotonic) they are waited for."""
         self._unreachable: tuple[Finding, ...] = ()
         self._revision = 0
         self._stop = threading.Event()
@@ -62,14 +70,17 @@ class Folder:
             changed = await asyncio.to_thread(self._wait)
             if self._stop.is_set():
                 return
-            if await asyncio.to_thread(self._emptied):
-                await asyncio.sleep(EMPTIED_S)
-            await asyncio.to_thread(self._look, changed)
-            findings = self._findings()
-            events = self._holdings.drain()
-            if events or findings != told:
-                told = findings
-                yield self._batch(events)
+            while True:
+                wait = await asyncio.to_thread(self._look, changed)
+                findings = self._findings()
+                events = self._holdings.drain()
+                if events or findings != told:
+                    told = findings
+                    yield self._batch(events)
+                if not wait:
+                    break
+                changed = frozenset()
+                await asyncio.sleep(wait)
 
     def close(self) -> None:
         """End the watch; whoever iterates comes to the end of it."""
@@ -87,36 +98,63 @@ class Folder:
             try:
                 found[str(path)] = signature(path)
             except OSError:
-                found[str(path)] = (0, 0, 0)
+                found[str(path)] = UNREAD
         return found
 
-    def _emptied(self) -> bool:
-        """Whether a file that held something is empty now: it is probably being written."""
-        try:
-            now = self._files()
-        except SourceError:
-            return False
-        seen = self._seen
-        return any(file in seen and size == 0 < seen[file].signature[1] for file, (_, size, _) in now.items())
+    def _being_written(self, file: str, now: Signature) -> float:
+        """Seconds until a file should be looked at again, 0 to read it now.
 
-    def _look(self, told: frozenset[str]) -> None:
-        """Read what has changed, and take it over."""
+        One that is written in place is empty first, and then for a moment the beginning of itself: what it
+        holds then is nobody's policy. That it is another file than before says nothing: one that was renamed
+        into place can be written to before anybody has looked.
+        """
+        before = self._seen.get(file)
+        emptied = now[1] == 0 and before is not None and before.signature[1] > 0
+        age = (time.time_ns() - now[2]) / 1e9
+        left = (EMPTIED_S if emptied else WRITTEN_S) - age
+        since = self._waiting.setdefault(file, time.monotonic())
+        if age < 0 or left <= 0 or (not emptied and time.monotonic() - since >= MOST_WRITTEN_S):
+            return 0.0
+        return left
+
+    def _look(self, told: frozenset[str]) -> float:
+        """Read what has changed, and take it over; the seconds until something should be looked at again."""
         try:
             now = self._files()
         except SourceError as error:
             self._unreachable = (
                 Finding("error", "unreadable-file", str(error), origin=Origin(str(self._path))),
             )
-            return
+            return 0.0
         self._unreachable = ()
+        wait = 0.0
         resolved = {str(Path(path)) for path in told}
         for file in self._seen.keys() - now.keys():
+            if os.path.lexists(file):  # renamed over while the folder was listed, and passed over for that
+                wait = WRITTEN_S
+                continue
             del self._seen[file]
+            self._waiting.pop(file, None)
             self._holdings.replace(file, ())
         for file, seen in now.items():
             before = self._seen.get(file)
-            if before is None or before.signature != seen or file in resolved:
-                self._take(read_file(Path(file), self._checks), before)
+            if before is None or before.signature != seen or file in resolved or file in self._waiting:
+                wait = max(wait, self._read(file, seen, before))
+        return wait
+
+    def _read(self, file: str, seen: Signature, before: FileContent | None) -> float:
+        """Read a file and take it over, but one that is being written; the seconds until it may be read."""
+        left = self._being_written(file, seen) if self._revision else 0.0
+        if left:
+            return left
+        content = read_file(Path(file), self._checks)
+        if self._revision and content.signature not in {seen, UNREAD}:  # it has been written to meanwhile
+            left = self._being_written(file, content.signature)
+            if left:
+                return left
+        self._waiting.pop(file, None)
+        self._take(content, before)
+        return 0.0
 
     def _take(self, content: FileContent, before: FileContent | None) -> None:
         self._seen[content.path] = content

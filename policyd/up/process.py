@@ -50,6 +50,15 @@ class Child:
         self._task = asyncio.create_task(self._supervise())
 
     @property
+    def command(self) -> Command:
+        """What it runs."""
+        return self._command
+
+    def like(self, command: Command) -> Child:
+        """Return another process, not started, that is heard by whoever hears this one."""
+        return Child(command, self._on_line, self._on_exit)
+
+    @property
     def pid(self) -> int | None:
         """The running process; None between two."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None

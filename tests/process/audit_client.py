@@ -73,14 +73,19 @@ class Delivery:
                 last = ack.sequence
 
 
-@asynccontextmanager
-async def delivering(mesh: Mesh, svid: Svid, spool: Spool, acknowledged: int = 0) -> AsyncIterator[Delivery]:
-    """Open a stream as somebody. What policyd refuses is raised as GRPCError when it is asked for."""
+def policyd_channel(mesh: Mesh, svid: Svid) -> VerifiedChannel:
+    """A channel to policyd in the name of somebody."""
     pem = mesh.up.control_plane.roots_file.read_bytes()
     roots = [root.public_bytes(Encoding.DER) for root in x509.load_pem_x509_certificates(pem)]
     policyd = SpiffeId.of_service_account(TrustDomain(mesh.up.trust_domain), "policyd", "policyd")
     host, _, port = mesh.up.control_plane.policy_address.rpartition(":")
-    channel = VerifiedChannel(host, int(port), client_context(roots, svid), policyd)
+    return VerifiedChannel(host, int(port), client_context(roots, svid), policyd)
+
+
+@asynccontextmanager
+async def delivering(mesh: Mesh, svid: Svid, spool: Spool, acknowledged: int = 0) -> AsyncIterator[Delivery]:
+    """Open a stream as somebody. What policyd refuses is raised as GRPCError when it is asked for."""
+    channel = policyd_channel(mesh, svid)
     try:
         async with AuditStreamStub(channel).Deliver.open(timeout=60) as stream:
             await stream.send_message(spool.hello(acknowledged))

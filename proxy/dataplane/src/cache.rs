@@ -16,6 +16,11 @@ pub fn keep_assignment(state: &StateDir, assignment: &Assignment) -> std::io::Re
     state.write(ASSIGNMENT, &assignment.encode_to_vec())
 }
 
+/// Forgets the kept assignment, because a later one that couldn't be kept is in force.
+pub fn forget(state: &StateDir) -> std::io::Result<()> {
+    state.remove(ASSIGNMENT)
+}
+
 /// Keeps a confirmation.
 pub fn keep_confirmation(state: &StateDir, confirmation: &Signed) -> std::io::Result<()> {
     state.write(CONFIRMATION, &confirmation.encode_to_vec())

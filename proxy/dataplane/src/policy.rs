@@ -216,9 +216,11 @@ impl PolicyClient {
                 if let Err(problem) =
                     cache::keep_assignment(&self.state, &accepted.holding.assignment)
                 {
-                    warn!(
+                    // FAIL-CLOSED: what is kept is never older than what was enforced; a restart without policyd denies.
+                    let forgotten = cache::forget(&self.state).is_ok();
+                    error!(
                         problem = problem.to_string(),
-                        "the table could not be kept for a restart"
+                        forgotten, "the table could not be kept for a restart"
                     );
                 }
                 *holding = Some(accepted.holding);

@@ -41,6 +41,14 @@ impl StateDir {
         File::open(&self.path)?.sync_all()
     }
 
+    /// Removes a file, which needs no room on the disk. It may be gone already.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(&self.path)?.sync_all(),
+        }
+    }
+
     /// Reads a file; none if it isn't there.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         let mut file = match File::open(self.path.join(name)) {
@@ -103,6 +111,10 @@ mod tests {
         fs::set_permissions(state.path.join("svid"), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(state.read("svid").is_err());
         state.set_aside("svid");
+        assert_eq!(state.read("svid").unwrap(), None);
+        state.write("svid", b"two").unwrap();
+        state.remove("svid").unwrap();
+        state.remove("svid").unwrap();
         assert_eq!(state.read("svid").unwrap(), None);
         fs::remove_dir_all(&state.path).unwrap();
     }

@@ -100,18 +100,37 @@ impl Table {
     }
 }
 
-/// The cluster's part in canonical bytes, from rows as JSON.
+/// The cluster's part in canonical bytes, from rows as JSON, for a reader of a version. `trial` is for tests of skew.
 #[pyfunction]
-fn encode_cluster<'p>(py: Python<'p>, rows: &[u8]) -> PyResult<Bound<'p, PyBytes>> {
-    let part = snapshot::encode_cluster(rows).map_err(|error| refused(&error))?;
+#[pyo3(signature = (rows, reader_version=snapshot::READER_VERSION, trial=false))]
+fn encode_cluster<'p>(
+    py: Python<'p>,
+    rows: &[u8],
+    reader_version: u32,
+    trial: bool,
+) -> PyResult<Bound<'p, PyBytes>> {
+    let part = snapshot::encode_cluster_for(rows, reader(reader_version, trial))
+        .map_err(|error| refused(&error))?;
     Ok(PyBytes::new(py, &part))
 }
 
-/// The workload's part in canonical bytes, from rows as JSON.
+/// The workload's part, likewise.
 #[pyfunction]
-fn encode_workload<'p>(py: Python<'p>, rows: &[u8]) -> PyResult<Bound<'p, PyBytes>> {
-    let part = snapshot::encode_workload(rows).map_err(|error| refused(&error))?;
+#[pyo3(signature = (rows, reader_version=snapshot::READER_VERSION, trial=false))]
+fn encode_workload<'p>(
+    py: Python<'p>,
+    rows: &[u8],
+    reader_version: u32,
+    trial: bool,
+) -> PyResult<Bound<'p, PyBytes>> {
+    let part = snapshot::encode_workload_for(rows, reader(reader_version, trial))
+        .map_err(|error| refused(&error))?;
     Ok(PyBytes::new(py, &part))
+}
+
+fn reader(version: u32, trial: bool) -> snapshot::Reader {
+    let history = if trial { snapshot::History::Trial } else { snapshot::History::Real };
+    snapshot::Reader { version, history }
 }
 
 /// Both parts as one snapshot.

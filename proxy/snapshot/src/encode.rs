@@ -5,32 +5,45 @@ use prost::Message;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    SnapshotError,
+    Reader, SnapshotError,
     canonical::{encoded, revocation_key, sort, sort_inside, sort_port, sort_route},
     generated as wire, load, read,
+    versions::{narrow_cluster, narrow_workload},
 };
 
 /// The cluster's part, from JSON rows.
 pub fn encode_cluster(rows: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    encode_cluster_for(rows, Reader::default())
+}
+
+/// The cluster's part for a reader that may be older: what it can't express refuses (P-16).
+pub fn encode_cluster_for(rows: &[u8], reader: Reader) -> Result<Vec<u8>, SnapshotError> {
     let mut part: wire::ClusterPart = parse(rows)?;
+    narrow_cluster(&mut part, reader);
     sort(&mut part.cluster_networks, String::clone);
     sort(&mut part.probe_networks, String::clone);
     sort(&mut part.revoked, revocation_key);
     settle_pools(part.pools.get_or_insert_default(), &mut part.rules)?;
     let bytes = part.encode_to_vec();
-    read::cluster(load::cluster(&bytes)?)?;
+    read::cluster(load::cluster(&bytes, reader.version)?)?;
     Ok(bytes)
 }
 
 /// The workload's part, from JSON rows.
 pub fn encode_workload(rows: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    encode_workload_for(rows, Reader::default())
+}
+
+/// The workload's part for a reader that may be older: what it can't express refuses (P-16).
+pub fn encode_workload_for(rows: &[u8], reader: Reader) -> Result<Vec<u8>, SnapshotError> {
     let mut part: wire::WorkloadPart = parse(rows)?;
+    narrow_workload(&mut part, reader);
     settle_pools(part.pools.get_or_insert_default(), &mut part.rules)?;
     part.routes.iter_mut().for_each(sort_route);
     part.ports.iter_mut().chain(&mut part.other).for_each(sort_port);
     part.ports.sort_by_key(|port| port.number);
     let bytes = part.encode_to_vec();
-    read::workload(load::workload(&bytes)?)?;
+    read::workload(load::workload(&bytes, reader.version)?)?;
     Ok(bytes)
 }
 

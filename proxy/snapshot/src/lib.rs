@@ -14,18 +14,19 @@ mod limits;
 mod load;
 mod question;
 mod read;
+mod versions;
 
 pub use answer::{Answer, Explanation, Request, WouldBeAnswer, answer, explain};
-pub use encode::{assemble, encode_cluster, encode_workload};
+pub use encode::{
+    assemble, encode_cluster, encode_cluster_for, encode_workload, encode_workload_for,
+};
 pub use error::{QuestionError, SnapshotError};
 pub use limits::{MAX_MESSAGES, MAX_SNAPSHOT_BYTES};
-pub use load::{Loaded, load, rows};
+pub use load::{Loaded, load, load_as, rows};
 pub use question::{Asked, Question};
+pub use versions::{History, READER_VERSION, Reader};
 
 use sha2::{Digest, Sha256};
-
-/// The newest snapshot that this reader understands.
-pub const READER_VERSION: u32 = 1;
 
 /// A snapshot's version: SHA-256 over both parts' SHA-256.
 pub fn version(snapshot: &[u8]) -> Result<[u8; 32], SnapshotError> {

@@ -22,9 +22,14 @@ pub struct Loaded {
 
 /// Reads a snapshot. Never panics; what is refused leaves nothing behind.
 pub fn load(snapshot: &[u8]) -> Result<Loaded, SnapshotError> {
+    load_as(snapshot, READER_VERSION)
+}
+
+/// The same as a reader of another version, for tests of skew.
+pub fn load_as(snapshot: &[u8], reader: u32) -> Result<Loaded, SnapshotError> {
     let parts = parts(snapshot)?;
-    let cluster = cluster(&parts.cluster)?;
-    let workload = workload(&parts.workload)?;
+    let cluster = cluster(&parts.cluster, reader)?;
+    let workload = workload(&parts.workload, reader)?;
     let table = Table::new(read::cluster(cluster)?, read::workload(workload)?)?;
     Ok(Loaded { table, version: version(snapshot)? })
 }
@@ -37,7 +42,10 @@ pub fn rows(snapshot: &[u8]) -> Result<Vec<u8>, SnapshotError> {
         workload: wire::WorkloadPart,
     }
     let parts = parts(snapshot)?;
-    let rows = Rows { cluster: cluster(&parts.cluster)?, workload: workload(&parts.workload)? };
+    let rows = Rows {
+        cluster: cluster(&parts.cluster, READER_VERSION)?,
+        workload: workload(&parts.workload, READER_VERSION)?,
+    };
     serde_json::to_vec(&rows).map_err(|error| SnapshotError::Rows(error.to_string()))
 }
 
@@ -54,10 +62,10 @@ pub(crate) fn parts(snapshot: &[u8]) -> Result<wire::Snapshot, SnapshotError> {
 }
 
 /// A cluster part in canonical form.
-pub(crate) fn cluster(bytes: &[u8]) -> Result<wire::ClusterPart, SnapshotError> {
+pub(crate) fn cluster(bytes: &[u8], reader: u32) -> Result<wire::ClusterPart, SnapshotError> {
     check_messages(bytes)?;
     let part: wire::ClusterPart = decode(bytes, "cluster")?;
-    check_reader("cluster", part.reader_version)?;
+    check_reader("cluster", part.reader_version, reader)?;
     check_pools(pools(part.pools.as_ref(), "cluster")?)?;
     check("cluster_networks", &part.cluster_networks, String::clone)?;
     check("probe_networks", &part.probe_networks, String::clone)?;
@@ -67,10 +75,10 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<wire::ClusterPart, SnapshotError> 
 }
 
 /// A workload part in canonical form.
-pub(crate) fn workload(bytes: &[u8]) -> Result<wire::WorkloadPart, SnapshotError> {
+pub(crate) fn workload(bytes: &[u8], reader: u32) -> Result<wire::WorkloadPart, SnapshotError> {
     check_messages(bytes)?;
     let part: wire::WorkloadPart = decode(bytes, "workload")?;
-    check_reader("workload", part.reader_version)?;
+    check_reader("workload", part.reader_version, reader)?;
     check_pools(pools(part.pools.as_ref(), "workload")?)?;
     check_conditions(&part.rules)?;
     part.routes.iter().try_for_each(check_route)?;
@@ -88,12 +96,10 @@ fn decode<T: Message + Default>(bytes: &[u8], part: &'static str) -> Result<T, S
     Ok(message)
 }
 
-fn check_reader(part: &'static str, needs: u32) -> Result<(), SnapshotError> {
+fn check_reader(part: &'static str, needs: u32, reader: u32) -> Result<(), SnapshotError> {
     match needs {
         0 => Err(SnapshotError::invalid("reader_version", "it is missing")),
-        needs if needs > READER_VERSION => {
-            Err(SnapshotError::Newer { part, needs, reader: READER_VERSION })
-        }
+        needs if needs > reader => Err(SnapshotError::Newer { part, needs, reader }),
         _ => Ok(()),
     }
 }

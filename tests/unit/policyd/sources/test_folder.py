@@ -164,3 +164,53 @@ async def test_closing_ends_the_iteration(tmp_path: Path) -> None:
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         Folder(tmp_path / "nothing")
+
+
+async def test_a_file_that_is_written_in_place_is_never_read_half(tmp_path: Path) -> None:
+    """It is empty, then the beginning of itself, while another file's changes call for attention."""
+    file, other = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    file.write_text(ACCOUNT % "a" + "---\n" + ACCOUNT % "b")
+    with following(tmp_path) as (_, first, batches):
+        assert told(first) == [(Added, "a"), (Added, "b")]
+        for turn in range(40):
+            with file.open("w") as writing:
+                other.write_text(ACCOUNT % f"other-{turn}")
+                writing.write(ACCOUNT % "a" + "---\n")
+                writing.flush()
+                other.write_text(LABELLED % f"other-{turn}")
+                writing.write((LABELLED if turn % 2 else ACCOUNT) % "b")
+            await asyncio.sleep(turn % 8 / 400)  # to meet the watch in every state
+            names: set[str] = set()
+            while f"other-{turn}" not in names:
+                batch = await next_batch(batches)
+                names |= {event.key.name for event in batch.events}
+                gone = {event.key.name for event in batch.events if isinstance(event, Deleted)}
+                assert not gone & {"a", "b"}
+
+
+async def test_an_emptied_file_is_waited_for_and_then_empty(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(ACCOUNT % "a")
+    with following(tmp_path) as (_, _, batches):
+        file.write_text("")
+        began = asyncio.get_running_loop().time()
+        assert told(await next_batch(batches)) == [(Deleted, "a")]
+        assert asyncio.get_running_loop().time() - began >= followed.EMPTIED_S / 2
+
+
+async def test_a_file_that_is_replaced_and_then_emptied_is_waited_for(tmp_path: Path) -> None:
+    """An editor renames a file into place, and another begins to write into it before anybody has looked."""
+    file, new = tmp_path / "a.yaml", tmp_path / "a.new"
+    file.write_text(ACCOUNT % "a")
+    with following(tmp_path) as (_, _, batches):
+        for turn in range(5):
+            following_on = asyncio.create_task(next_batch(batches))
+            new.write_text(ACCOUNT % "a")
+            new.replace(file)
+            with file.open("w") as writing:
+                await asyncio.sleep(0.04)  # longer than the watch waits for quiet
+                writing.write((LABELLED if turn % 2 else ACCOUNT) % "a" + "---\n" + ACCOUNT % f"b-{turn}")
+            seen = told(await following_on)
+            while (Added, f"b-{turn}") not in seen:
+                seen += told(await next_batch(batches))
+            assert (Deleted, "a") not in seen
