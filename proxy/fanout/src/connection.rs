@@ -1,0 +1,199 @@
+//! One connection: its handshake within its time, then its calls. Nobody is listened to who hasn't proven who he is.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::{Request, StatusCode};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::events::{Event, Service};
+use crate::grpc::{Answer, Fault, Incoming, is_call, stopping};
+use crate::guarded;
+use crate::hub::{Hub, PeerPlace};
+use crate::limits;
+use crate::paced::Paced;
+use crate::relay::Relay;
+use crate::session::Session;
+use crate::status::{RESOURCE_EXHAUSTED, Status, UNIMPLEMENTED};
+use crate::stream::Stream;
+
+const POLICY_PATH: &str = "/policyd.v1.PolicyStream/Follow";
+const AUDIT_PATH: &str = "/policyd.v1.AuditStream/Deliver";
+const ALPN: &[u8] = b"h2";
+
+/// A connection whose peer has proven who he is.
+struct Proven {
+    io: TlsStream<TcpStream>,
+    leaf: Bytes,
+    _place: PeerPlace,
+}
+
+/// Serves a connection to its end. `unproven` is its place among those that have shown nothing yet.
+pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream, unproven: OwnedSemaphorePermit) {
+    let Some(proven) = handshake(&hub, tcp).await else { return };
+    drop(unproven);
+    Box::pin(calls(hub, proven)).await;
+}
+
+async fn handshake(hub: &Arc<Hub>, tcp: TcpStream) -> Option<Proven> {
+    let within = hub.times.handshake;
+    // A turn is for those who have begun: silence takes none.
+    timeout(within, tcp.readable()).await.ok()?.ok()?;
+    let turn = hub.handshakes.acquire().await.ok()?;
+    let config = hub.credentials()?.tls.clone();
+    let accepted = timeout(within, TlsAcceptor::from(config).accept(tcp)).await;
+    drop(turn);
+    let Ok(Ok(io)) = accepted else {
+        hub.counts.handshakes_failed.add();
+        return None;
+    };
+    let session = io.get_ref().1;
+    let leaf = session.peer_certificates().and_then(|chain| chain.first())?;
+    let leaf = Bytes::copy_from_slice(leaf);
+    if session.alpn_protocol() != Some(ALPN) {
+        hub.counts.handshakes_failed.add();
+        return None;
+    }
+    let Some(place) = hub.place(sha256(&leaf)) else {
+        hub.counts.connections_refused.add();
+        return None;
+    };
+    Some(Proven { io, leaf, _place: place })
+}
+
+async fn calls(hub: Arc<Hub>, proven: Proven) {
+    let Proven { io, leaf, _place } = proven;
+    let preface = http2().handshake(Paced::new(io));
+    let Ok(Ok(mut connection)) = timeout(hub.times.handshake, preface).await else {
+        hub.counts.connections_failed.add();
+        return;
+    };
+    let open = Arc::new(());
+    let mut ending = hub.ending();
+    let idle = sleep(hub.times.idle);
+    tokio::pin!(idle);
+    loop {
+        tokio::select! {
+            call = connection.accept() => match call {
+                Some(Ok((request, respond))) => {
+                    let call = Call { request, respond, leaf: leaf.clone() };
+                    answer(&hub, call, Arc::clone(&open));
+                    idle.as_mut().reset(Instant::now() + hub.times.idle);
+                }
+                Some(Err(_)) => return hub.counts.connections_failed.add(),
+                None => return,
+            },
+            () = &mut idle => {
+                // Whatever it hasn't read of calls that are over is dropped here.
+                if Arc::strong_count(&open) == 1 {
+                    return;
+                }
+                idle.as_mut().reset(Instant::now() + hub.times.idle);
+            }
+            _ = ending.wait_for(|ending| *ending) => break,
+        }
+    }
+    connection.graceful_shutdown();
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        respond.send_reset(h2::Reason::REFUSED_STREAM);
+    }
+}
+
+fn http2() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(limits::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
+        .max_header_list_size(limits::HEAD_BYTES)
+        .max_send_buffer_size(limits::SEND_BUFFER_BYTES);
+    builder
+}
+
+struct Call {
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    leaf: Bytes,
+}
+
+/// Begins to answer a call; `open` is held as long as it is.
+fn answer(hub: &Arc<Hub>, call: Call, open: Arc<()>) {
+    let answer = Answer::new(call.respond, hub.times.slow);
+    if !is_call(&call.request) {
+        return answer.refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let service = match call.request.uri().path() {
+        POLICY_PATH => Service::Policy,
+        AUDIT_PATH => Service::Audit,
+        _ => return answer.finish(&Status::new(UNIMPLEMENTED, "UNKNOWN_METHOD: no such")),
+    };
+    let Some(stream) = hub.enrol() else {
+        let detail = format!("TOO_MANY_STREAMS: {} in all", limits::STREAMS);
+        return answer.finish(&Status::new(RESOURCE_EXHAUSTED, detail));
+    };
+    let (hub, body) = (Arc::clone(hub), call.request.into_body());
+    hub.events.push(Event::Opened { stream: stream.id, service, leaf: call.leaf });
+    guarded::spawn(async move {
+        follow(&hub, &stream, service, body, answer).await;
+        drop(open);
+    });
+}
+
+async fn follow(
+    hub: &Arc<Hub>,
+    stream: &Stream,
+    service: Service,
+    body: RecvStream,
+    answer: Answer,
+) {
+    let slow = hub.times.slow;
+    let run = async {
+        match service {
+            Service::Policy => {
+                let incoming = Incoming::new(body, limits::POLICY_MESSAGE_BYTES, slow, None);
+                Session::new(hub, stream, incoming, answer).run().await
+            }
+            Service::Audit => {
+                let room = Some(Arc::clone(&hub.room));
+                let incoming = Incoming::new(body, limits::AUDIT_MESSAGE_BYTES, slow, room);
+                Relay::new(hub, stream, incoming, answer).run().await
+            }
+        }
+    };
+    let (answer, ended) = run.await;
+    let status = match ended {
+        Ok(status) => {
+            answer.finish(&status);
+            None
+        }
+        Err(Fault::Refused(status)) => {
+            answer.finish(&status);
+            Some(status)
+        }
+        Err(Fault::Gone) => {
+            answer.reset();
+            None
+        }
+    };
+    hub.leave(stream.id);
+    hub.events.push(Event::Ended { stream: stream.id, status });
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    // The digest of this algorithm is 32 bytes long.
+    sum.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    sum
+}
+
+/// Tells a stream that policyd ends.
+pub(crate) fn stop(stream: &Stream) {
+    stream.order(|orders| orders.end = Some(stopping()));
+}
