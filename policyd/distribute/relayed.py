@@ -95,6 +95,8 @@ class RelayService:
             await self._serve(relayed)
         except GRPCError as error:
             status, problem = error.status, error.message or ""
+        except (StreamTerminatedError, ConnectionError):
+            pass  # the peer is gone
         except Exception:
             structlog.get_logger().exception("audit_stream_failed")
             status, problem = Status.INTERNAL, "INTERNAL: policyd's log says more"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use h2::RecvStream;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use http::{Request, StatusCode};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -28,24 +28,35 @@ const POLICY_PATH: &str = "/policyd.v1.PolicyStream/Follow";
 const AUDIT_PATH: &str = "/policyd.v1.AuditStream/Deliver";
 const ALPN: &[u8] = b"h2";
 
-/// A connection whose peer has proven who he is.
+type Secured = Paced<TlsStream<TcpStream>>;
+
+/// A connection whose peer has proven who he is, and speaks HTTP/2.
 struct Proven {
-    io: TlsStream<TcpStream>,
+    http2: Box<Connection<Secured, Bytes>>,
     leaf: Bytes,
-    _place: PeerPlace,
+    place: PeerPlace,
 }
 
-/// Serves a connection to its end. `unproven` is its place among those that have shown nothing yet.
-pub(crate) async fn serve(hub: Arc<Hub>, tcp: TcpStream, unproven: OwnedSemaphorePermit) {
+/// Serves a connection. `place` is kept to its end; `unproven`, until it has shown who its peer is.
+pub(crate) async fn serve(
+    hub: Arc<Hub>,
+    tcp: TcpStream,
+    place: OwnedSemaphorePermit,
+    unproven: OwnedSemaphorePermit,
+) {
     let Some(proven) = handshake(&hub, tcp).await else { return };
     drop(unproven);
-    Box::pin(calls(hub, proven)).await;
+    // A task of its own: what the handshake took is given back.
+    guarded::spawn(async move {
+        calls(hub, proven).await;
+        drop(place);
+    });
 }
 
 async fn handshake(hub: &Arc<Hub>, tcp: TcpStream) -> Option<Proven> {
     let within = hub.times.handshake;
     // A turn is for those who have begun: silence takes none.
-    timeout(within, tcp.readable()).await.ok()?.ok()?;
+    timeout(within, tcp.peek(&mut [0])).await.ok()?.ok()?;
     let turn = hub.handshakes.acquire().await.ok()?;
     let config = hub.credentials()?.tls.clone();
     let accepted = timeout(within, TlsAcceptor::from(config).accept(tcp)).await;
@@ -65,16 +76,16 @@ async fn handshake(hub: &Arc<Hub>, tcp: TcpStream) -> Option<Proven> {
         hub.counts.connections_refused.add();
         return None;
     };
-    Some(Proven { io, leaf, _place: place })
+    let preface = http2().handshake(Paced::new(io));
+    let Ok(Ok(http2)) = timeout(within, preface).await else {
+        hub.counts.connections_failed.add();
+        return None;
+    };
+    Some(Proven { http2: Box::new(http2), leaf, place })
 }
 
 async fn calls(hub: Arc<Hub>, proven: Proven) {
-    let Proven { io, leaf, _place } = proven;
-    let preface = http2().handshake(Paced::new(io));
-    let Ok(Ok(mut connection)) = timeout(hub.times.handshake, preface).await else {
-        hub.counts.connections_failed.add();
-        return;
-    };
+    let Proven { http2: mut connection, leaf, place } = proven;
     let open = Arc::new(());
     let mut ending = hub.ending();
     let idle = sleep(hub.times.idle);
@@ -100,9 +111,25 @@ async fn calls(hub: Arc<Hub>, proven: Proven) {
             _ = ending.wait_for(|ending| *ending) => break,
         }
     }
-    connection.graceful_shutdown();
-    while let Some(Ok((_, mut respond))) = connection.accept().await {
-        respond.send_reset(h2::Reason::REFUSED_STREAM);
+    finish(*connection, &open).await;
+    drop(place);
+}
+
+/// Lets the calls that are open be told that they are over, then the connection.
+async fn finish(mut connection: Connection<Secured, Bytes>, open: &Arc<()>) {
+    let mut told = false;
+    loop {
+        if !told && Arc::strong_count(open) == 1 {
+            connection.graceful_shutdown();
+            told = true;
+        }
+        tokio::select! {
+            call = connection.accept() => match call {
+                Some(Ok((_, mut respond))) => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                _ => return,
+            },
+            () = sleep(limits::LOOK_FOR_END), if !told => {}
+        }
     }
 }
 

@@ -127,6 +127,11 @@ impl Hub {
         locked(&self.streams).len()
     }
 
+    /// Whether there is a stream or a connection that hasn't ended.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.open() > 0 || !locked(&self.peers).is_empty()
+    }
+
     /// A place among the connections of one certificate; none where it has too many.
     pub(crate) fn place(self: &Arc<Self>, certificate: [u8; 32]) -> Option<PeerPlace> {
         let mut peers = locked(&self.peers);

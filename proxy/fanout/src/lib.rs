@@ -43,9 +43,6 @@ use contents::Wanted;
 use credentials::Credentials;
 use hub::{Hub, locked};
 
-/// How often the end of all streams is looked for.
-const LOOK_FOR_END: Duration = Duration::from_millis(5);
-
 /// Numbers for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Figures {
@@ -196,8 +193,8 @@ impl Fanout {
         self.hub.end();
         let until = Instant::now() + drain;
         runtime.block_on(async {
-            while self.hub.open() > 0 && Instant::now() < until {
-                sleep(LOOK_FOR_END).await;
+            while self.hub.is_busy() && Instant::now() < until {
+                sleep(limits::LOOK_FOR_END).await;
             }
         });
         runtime.shutdown_timeout(drain);

@@ -38,8 +38,12 @@ pub const DETAIL_CHARACTERS: usize = 300;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that the kernel keeps until they are accepted.
 pub const LISTEN_BACKLOG: u32 = 4_096;
+/// After how much silence the kernel asks whether a peer is still there; it asks three times in as much time again.
+pub const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Threads: streams wait most of the time, and policyd compiles beside them.
 pub const THREADS: usize = 4;
+/// How often it is looked whether calls and connections have ended, while policyd stops.
+pub const LOOK_FOR_END: Duration = Duration::from_millis(5);
 /// The longest pause between two looks at a stream's certificate and confirmation.
 pub const LOOK: Duration = Duration::from_secs(5);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::connection;
@@ -52,26 +52,16 @@ pub(crate) async fn accept(hub: Arc<Hub>, listener: TcpListener, most: usize) {
             continue;
         };
         if prepare(&tcp, &hub).is_ok() {
-            guarded::spawn(serve(Arc::clone(&hub), tcp, place, unproven));
+            guarded::spawn(connection::serve(Arc::clone(&hub), tcp, place, unproven));
         }
     }
-}
-
-async fn serve(
-    hub: Arc<Hub>,
-    tcp: TcpStream,
-    place: OwnedSemaphorePermit,
-    unproven: OwnedSemaphorePermit,
-) {
-    connection::serve(hub, tcp, unproven).await;
-    drop(place);
 }
 
 /// A peer that vanished, or whose window stays shut, is found out by the kernel.
 fn prepare(tcp: &TcpStream, hub: &Hub) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
-    let slow = hub.times.slow;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(slow).with_interval(slow / 3))?;
-    socket.set_tcp_user_timeout(Some(slow))
+    let quiet = limits::KEEPALIVE;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(quiet).with_interval(quiet / 3))?;
+    socket.set_tcp_user_timeout(Some(hub.times.slow))
 }
