@@ -37,11 +37,11 @@ class PolicyStreamService:
 
     def start(self) -> None:
         """Begin to say, again and again, as of when all that was told is the newest."""
+        self._beat = asyncio.get_running_loop().call_later(STAND_SECONDS, self.start)
         if self._teller.broken is None:
             self._settle()
         else:
             self._publisher.publish()
-        self._beat = asyncio.get_running_loop().call_later(STAND_SECONDS, self.start)
 
     def close(self) -> None:
         """Say it no more."""

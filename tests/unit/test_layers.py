@@ -1,4 +1,4 @@
-"""What each Rust crate may lean on: the engine on next to nothing, the fan-out on no policy, the binding on both."""
+"""What each Rust crate may lean on: the engine on next to nothing, the fan-out on no policy."""
 
 import json
 import subprocess

@@ -87,6 +87,7 @@ async fn handshake(hub: &Arc<Hub>, tcp: TcpStream) -> Option<Proven> {
 async fn calls(hub: Arc<Hub>, proven: Proven) {
     let Proven { http2: mut connection, leaf, place } = proven;
     let open = Arc::new(());
+    let mut calls = CallAllowance { left: limits::CALLS_AT_ONCE, at: Instant::now() };
     let mut ending = hub.ending();
     let idle = sleep(hub.times.idle);
     tokio::pin!(idle);
@@ -94,6 +95,9 @@ async fn calls(hub: Arc<Hub>, proven: Proven) {
         tokio::select! {
             call = connection.accept() => match call {
                 Some(Ok((request, respond))) => {
+                    if !calls.spend(Instant::now()) {
+                        return hub.counts.connections_failed.add();
+                    }
                     let call = Call { request, respond, leaf: leaf.clone() };
                     answer(&hub, call, Arc::clone(&open));
                     idle.as_mut().reset(Instant::now() + hub.times.idle);
@@ -142,6 +146,27 @@ fn http2() -> Builder {
         .max_header_list_size(limits::HEAD_BYTES)
         .max_send_buffer_size(limits::SEND_BUFFER_BYTES);
     builder
+}
+
+/// A bucket of calls that fills with time.
+struct CallAllowance {
+    left: u32,
+    at: Instant,
+}
+
+impl CallAllowance {
+    /// Takes one; false where there is none.
+    fn spend(&mut self, now: Instant) -> bool {
+        let seconds = now.duration_since(self.at).as_secs();
+        if seconds > 0 {
+            let more = u32::try_from(seconds).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(more).min(limits::CALLS_AT_ONCE);
+            self.at = now;
+        }
+        let some = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        some
+    }
 }
 
 struct Call {

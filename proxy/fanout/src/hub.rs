@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Semaphore, watch};
@@ -60,6 +60,8 @@ pub(crate) struct Hub {
     settled: RwLock<Arc<Standing>>,
     streams: Mutex<HashMap<StreamId, Arc<Stream>>>,
     begun: AtomicU64,
+    /// Streams whose end the other side hasn't heard of: they bound the events that wait.
+    unheard: AtomicUsize,
     peers: Mutex<HashMap<[u8; 32], u32>>,
     ending: watch::Sender<bool>,
 }
@@ -79,6 +81,7 @@ impl Hub {
             settled: RwLock::new(Arc::new(before_any)),
             streams: Mutex::default(),
             begun: AtomicU64::new(0),
+            unheard: AtomicUsize::new(0),
             peers: Mutex::default(),
             ending: watch::Sender::new(false),
         })
@@ -106,9 +109,10 @@ impl Hub {
     /// A new stream; none where there are too many, or no more are wanted.
     pub(crate) fn enrol(&self) -> Option<Arc<Stream>> {
         let mut streams = locked(&self.streams);
-        if streams.len() >= limits::STREAMS || *self.ending.borrow() {
+        if self.unheard.load(Ordering::Relaxed) >= limits::STREAMS || *self.ending.borrow() {
             return None;
         }
+        self.unheard.fetch_add(1, Ordering::Relaxed);
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(Stream::new(id));
         streams.insert(id, Arc::clone(&stream));
@@ -117,6 +121,11 @@ impl Hub {
 
     pub(crate) fn leave(&self, id: StreamId) {
         locked(&self.streams).remove(&id);
+    }
+
+    /// The other side has heard of so many ends.
+    pub(crate) fn heard_of_ends(&self, count: usize) {
+        self.unheard.fetch_sub(count, Ordering::Relaxed);
     }
 
     pub(crate) fn stream(&self, id: StreamId) -> Option<Arc<Stream>> {

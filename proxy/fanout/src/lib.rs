@@ -115,7 +115,10 @@ impl Fanout {
 
     /// Takes the oldest events.
     pub fn events(&self, most: usize) -> Vec<Event> {
-        self.hub.events.take(most)
+        let taken = self.hub.events.take(most);
+        let ends = taken.iter().filter(|event| matches!(event, Event::Ended { .. })).count();
+        self.hub.heard_of_ends(ends);
+        taken
     }
 
     /// Listens to a stream; a policy stream ends when the peer's certificate does.

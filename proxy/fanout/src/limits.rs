@@ -12,6 +12,8 @@ pub const HANDSHAKES: usize = 256;
 pub const CONNECTIONS_PER_CERTIFICATE: u32 = 8;
 /// Streams that one connection may have open.
 pub const STREAMS_PER_CONNECTION: u32 = 8;
+/// Calls that one connection may begin at once; then one a second: each is a question to policyd, answered or not.
+pub const CALLS_AT_ONCE: u32 = 16;
 /// The head of a call, all fields (HTTP/2's way to count).
 pub const HEAD_BYTES: u32 = 8 * 1024;
 /// What a peer may send of one stream, or of one connection, before it is read.

@@ -74,8 +74,10 @@ class FakeTeller:
     epoch: int = 0
     error: Exception | None = None
     broken: str | None = None
+    asked: int = 0
 
     def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:
+        self.asked += 1
         if self.error is not None:
             raise self.error
         discovery = ",".join(services).encode()

@@ -204,7 +204,7 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
     "reset": lambda number: _frame(1, 4, 2 * number + 1, _ENCODED) + _frame(3, 0, 2 * number + 1, bytes(4)),
     "continuation": lambda number: _frame(9, 0, 1, b"\0") if number else _frame(1, 0, 1, _ENCODED),
 }
-_ENCODED = b"\x83\x87\x41\x01x\x44\x01/"
+_ENCODED = b"\x83\x87\x41\x01x\x44" + bytes([len(POLICY)]) + POLICY.encode() + b"\x5f\x10application/grpc"
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -220,6 +220,9 @@ async def test_ct_12_a_flood_of_frames_moves_nobody_else(port: Port, flood: str)
     with suppress(OSError):
         peer.shutdown(socket.SHUT_RDWR)
     await asyncio.to_thread(pouring.join)
+    if flood == "reset":
+        assert port.fanout.figures()["connections_failed"] == 1
+        assert port.teller.asked < 50
     assert _resident() - before < 60 * MEGABYTE
 
 
