@@ -37,7 +37,7 @@ from servicekit.svid import Svid
 from servicekit.tls import client_context
 
 SIZES = (100, 1000)
-RECONNECTING = 10_000
+RECONNECTING = 2_000
 WAIT_SECONDS = 300.0
 BACKOFF_SECONDS = 0.5
 REPLICAS = 10
