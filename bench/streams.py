@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ from servicekit.svid import Svid
 from servicekit.tls import client_context
 
 SIZES = (100, 1000)
+RECONNECTING = 2_000
+WAIT_SECONDS = 300.0
+BACKOFF_SECONDS = 0.5
 REPLICAS = 10
 ROUNDS = 20
 CERTIFYING = 16
@@ -44,7 +48,8 @@ _NAMESPACE, _TRUST_DOMAIN = "bench", TrustDomain("bench.local")
 
 def run() -> list[dict[str, object]]:
     """Return a row for each number of proxies: policyd's memory and CPU a stream, a change's way to all."""
-    return [uvloop.run(_measure(proxies)) for proxies in SIZES]
+    rows = [uvloop.run(_measure(proxies)) for proxies in SIZES]
+    return [*rows, uvloop.run(_reconnect(RECONNECTING))]
 
 
 @dataclass
@@ -60,7 +65,7 @@ class _Fleet:
 
     async def until(self, proxies: int, before: dict[int, bytes]) -> None:
         """Wait until so many have acknowledged something else than `before`."""
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(WAIT_SECONDS):
             while len(self.acked) < proxies or any(self.acked[each] == old for each, old in before.items()):
                 self.changed.clear()
                 await self.changed.wait()
@@ -101,6 +106,49 @@ async def _measure(proxies: int) -> dict[str, object]:
         "to_last_ack_p50_ms": round(times[len(times) // 2] * 1e3),
         "to_last_ack_max_ms": round(times[-1] * 1e3),
     }
+
+
+async def _reconnect(proxies: int) -> dict[str, object]:
+    """All proxies come back at once to a policyd that begins again. They share the cores with it."""
+    with TemporaryDirectory() as name:
+        async with _control_plane(Path(name), proxies) as plane:
+            fleet, streams = _Fleet(), []
+            for number, (svid, roots) in enumerate(await _certify(plane, proxies)):
+                streams.append(asyncio.create_task(_follow_on(plane, fleet, number, svid, roots)))
+            await fleet.until(proxies, {})
+            policyd = plane.child("policyd")
+            steady = _resident(policyd.pid or 0)
+            await policyd.stop()
+            fleet.acked.clear()
+            began = perf_counter()
+            policyd.start()
+            await fleet.until(1, {})
+            first = perf_counter() - began
+            await fleet.until(proxies, {})
+            all_back, pid = perf_counter() - began, policyd.pid or 0
+            row = {
+                "bench": "reconnect",
+                "proxies": proxies,
+                "first_back_s": round(first, 1),
+                "all_back_s": round(all_back, 1),
+                "cpu_s": round(_cpu_seconds(pid), 1),
+                "steady_mib": round(steady / 1024),
+                "most_mib": round(_most_resident(pid) / 1024),
+            }
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+    return row
+
+
+async def _follow_on(
+    plane: ControlPlane, fleet: _Fleet, number: int, svid: Svid, roots: tuple[bytes, ...]
+) -> None:
+    """Connect again, and again, as proxies do."""
+    while True:
+        with suppress(OSError, GRPCError, StreamTerminatedError, TimeoutError):
+            await _follow(plane, fleet, number, svid, roots)
+        await asyncio.sleep(BACKOFF_SECONDS * random.uniform(0.5, 2))  # noqa: S311 — jitter
 
 
 @asynccontextmanager
@@ -189,7 +237,10 @@ def _pod(number: int) -> dict[str, object]:
             "serviceAccountName": _account(number),
             "containers": [{"name": "app", "ports": [{"containerPort": 8080}]}, {"name": "policyd-proxy"}],
         },
-        "status": {"phase": "Running", "podIP": f"10.1.{number // 250}.{number % 250 + 1}"},
+        "status": {
+            "phase": "Running",
+            "podIP": f"10.{1 + number // 50_000}.{number // 250 % 200}.{number % 250 + 1}",
+        },
     }
 
 
@@ -231,6 +282,12 @@ def _resident(pid: int) -> float:
     """In KiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+def _most_resident(pid: int) -> float:
+    """In KiB: the most that it ever was."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
 
 
 def _cpu_seconds(pid: int) -> float:

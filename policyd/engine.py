@@ -1,4 +1,4 @@
-"""The one door to the Rust engine: everything Python decides, encodes or canonicalises goes through here.
+"""The one door to what is Rust: all that Python decides, encodes, canonicalises or fans out.
 
 Questions, answers and rows are JSON as bytes; `docs/decisions/0001-seams.md` has their shapes. Errors are
 those of `policyd.errors`: `SnapshotError`, `RequestRefused`, `PatternError`, `IdentityFormError`, else
@@ -7,6 +7,13 @@ those of `policyd.errors`: `SnapshotError`, `RequestRefused`, `PatternError`, `I
 
 from policyd._engine import (
     READER_VERSION,
+    Delivered,
+    Ended,
+    Fanout,
+    Greeted,
+    Nacked,
+    Opened,
+    StreamView,
     Table,
     assemble,
     canonicalize,
@@ -21,6 +28,13 @@ from policyd._engine import (
 
 __all__ = [
     "READER_VERSION",
+    "Delivered",
+    "Ended",
+    "Fanout",
+    "Greeted",
+    "Nacked",
+    "Opened",
+    "StreamView",
     "Table",
     "assemble",
     "canonicalize",

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
-from types import MappingProxyType
 from typing import Any, cast
 
 from google.protobuf.message import DecodeError
@@ -25,7 +24,7 @@ from grpclib.server import Handler, Server
 from servicekit.tls import HANDSHAKE_SECONDS, ServerTls
 
 MAX_MESSAGE_BYTES = 64 * 1024
-"""The longest request message where nothing else is said; the longest Certify has a 16 KiB token."""
+"""The longest request message; the longest Certify has a 16 KiB token."""
 MAX_CONNECTIONS = 8192
 IDLE_SECONDS = 120.0
 """A connection without a request for this long is closed; an open stream counts as a request."""
@@ -40,13 +39,11 @@ class ListenError(Exception):
 class BoundedServer(Server):
     """A grpclib server with limits. Start it with `listen`."""
 
-    def __init__(self, services: Collection[Any], most_bytes: Mapping[str, int] | None = None) -> None:
-        """`most_bytes`: the longest request message by gRPC path, where it isn't MAX_MESSAGE_BYTES."""
+    def __init__(self, services: Collection[Any]) -> None:
         config = Configuration(
             http2_connection_window_size=4 * _WINDOW_BYTES, http2_stream_window_size=_WINDOW_BYTES
         )
         super().__init__(services, codec=StrictCodec(), config=config)
-        self._most_bytes = most_bytes or {}
         self._connections = 0
 
     async def listen(self, host: str, port: int, tls: ServerTls) -> str:
@@ -63,7 +60,7 @@ class BoundedServer(Server):
                 backlog=1024,
             )
         except OSError as error:
-            raise ListenError(_listen_problem(host, port, error)) from error
+            raise ListenError(listen_problem(host, port, error)) from error
         self._server_closed_fut = loop.create_future()
         bound = self._server.sockets[0].getsockname()
         return f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
@@ -76,7 +73,6 @@ class BoundedServer(Server):
     def _protocol_factory(self) -> H2Protocol:
         self.__gc_step__()
         handler = _BoundedHandler(self._mapping, self._codec, self._status_details_codec, self.__dispatch__)
-        handler.most_bytes = self._most_bytes
         self._handlers.add(handler)
         return _BoundedProtocol(handler, self._config, self._h2_config, self._count)
 
@@ -96,13 +92,9 @@ class StrictCodec(ProtoCodec):
 
 
 class _BoundedBuffer(Buffer):
-    def __init__(self, acknowledge: Callable[[int], None], most_bytes: int) -> None:
-        super().__init__(acknowledge)
-        self._most_bytes = most_bytes
-
     async def read(self, size: int) -> bytes:
-        if size > self._most_bytes:
-            detail = f"REQUEST_INVALID: a message of {size} bytes; expected at most {self._most_bytes}"
+        if size > MAX_MESSAGE_BYTES:
+            detail = f"REQUEST_INVALID: a message of {size} bytes; expected at most {MAX_MESSAGE_BYTES}"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, detail)
         data: bytes = await super().read(size)
         return data
@@ -110,13 +102,11 @@ class _BoundedBuffer(Buffer):
 
 class _BoundedHandler(Handler):
     accepted = 0
-    most_bytes: Mapping[str, int] = MappingProxyType({})
 
     def accept(self, stream: Any, headers: Any, release_stream: Callable[[], Any]) -> None:
         self.accepted += 1
         # Before the first DATA frame: the buffer is still empty.
-        most_bytes = self.most_bytes.get(dict(headers).get(":path", ""), MAX_MESSAGE_BYTES)
-        stream.buffer = _BoundedBuffer(partial(stream.connection.ack, stream.id), most_bytes)
+        stream.buffer = _BoundedBuffer(partial(stream.connection.ack, stream.id))
         super().accept(stream, headers, release_stream)
 
 
@@ -187,7 +177,8 @@ class _BoundedProtocol(H2Protocol):
         super().connection_lost(exc)
 
 
-def _listen_problem(host: str, port: int, error: OSError) -> str:
+def listen_problem(host: str, port: int, error: OSError) -> str:
+    """Say in a line why an address can't be listened on."""
     match error.errno:
         case errno.EADDRINUSE:
             return f"listen {host}:{port}: in use; stop what listens there or choose another port"

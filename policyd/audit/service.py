@@ -7,23 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, StreamTerminatedError
-from grpclib.server import Stream
 
 from policyd.audit.chain import CHAIN_BYTES, HASH_BYTES, Head, Link
 from policyd.audit.record import MOST_RECORD_BYTES, Writer
 from policyd.audit.store import Store
 from policyd.errors import ChainRefused, StoreUnavailable
 from policyd_api.v1 import audit_pb2 as wire
-from policyd_api.v1.audit_grpc import AuditStreamBase
 
-METHOD = "/policyd.v1.AuditStream/Deliver"
-MESSAGE_BYTES = 512 * 1024
-"""The longest message of this stream."""
 HELLO_SECONDS = 10.0
 SLOW_SECONDS = 30.0
 MOST_STREAMS_PER_WRITER = 4
@@ -34,11 +29,24 @@ RECORDS_PER_SECOND = 2_000.0
 """What one writer may deliver; faster ones are read more slowly, and spool meanwhile."""
 BURST_RECORDS = 20_000.0
 
-Wire = Stream[wire.AuditMessage, wire.AuditAck]
+
+class Wire(Protocol):
+    """A stream, whoever carries it. Raises StreamTerminatedError where the peer is gone."""
+
+    async def send_initial_metadata(self) -> None:
+        """Say that the peer is listened to."""
+
+    async def recv_message(self) -> wire.AuditMessage | None:
+        """Wait for the next message; None at the end."""
+
+    async def send_message(self, message: wire.AuditAck) -> None:
+        """Answer."""
+
+
 Identify = Callable[[Any], Writer]
 
 
-class AuditStreamService(AuditStreamBase):
+class AuditStreamService:
     """Accepts chains. One message of a stream is worked on at a time; a slow disk slows the sender."""
 
     def __init__(self, store: Store, identify: Identify) -> None:
@@ -50,7 +58,7 @@ class AuditStreamService(AuditStreamBase):
         self._streams: Counter[str] = Counter()
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
 
-    async def Deliver(self, stream: Wire) -> None:  # noqa: N802 — the name is the contract's
+    async def deliver(self, stream: Wire) -> None:
         """Serve one writer until either end ends it."""
         try:
             writer = self._identify(stream)

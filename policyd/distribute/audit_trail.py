@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from identity.spiffe_id import SpiffeId, TrustDomain
-from policyd.audit import service
 from policyd.audit.metrics import AuditMetrics
 from policyd.audit.record import Writer
 from policyd.audit.retention import Bounds
@@ -13,12 +10,10 @@ from policyd.audit.service import AuditStreamService
 from policyd.audit.sqlite import SqliteStore
 from policyd.distribute.controller import Controller
 from policyd.distribute.credentials import Credentials
+from policyd.distribute.relayed import RelayedStream
 from policyd.distribute.service import leaf_of
 from policyd.distribute.settings import Settings
 from policyd.distribute.trail import Trail
-
-MESSAGE_BYTES = {service.METHOD: service.MESSAGE_BYTES}
-"""The longest request messages, where they aren't those of all services."""
 
 
 class AuditTrail:
@@ -45,5 +40,5 @@ class AuditTrail:
         self._trail.close()
         self.store.close()
 
-    def _identify(self, stream: Any) -> Writer:
-        return self._controller.writer(leaf_of(stream))
+    def _identify(self, stream: RelayedStream) -> Writer:
+        return self._controller.writer(leaf_of(stream.leaf_der))

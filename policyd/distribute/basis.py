@@ -69,11 +69,6 @@ class Counters:
         beside.replace(self._file)
 
 
-def to_wire(rows: Iterable[BasisRow]) -> list[wire.Basis]:
-    """Return the rows as messages, in the same order."""
-    return [wire.Basis(source=source, kind=kind, revision=revision) for source, kind, revision in rows]
-
-
 def behind(rows: Iterable[BasisRow], epoch: int, held: wire.Held | None) -> str | None:
     """Say what of the proxy's basis we have not reached; None: nothing, so we may tell it what we know.
 

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import ssl
+from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from identity.spiffe_id import TrustDomain
 from servicekit.svid import Svid, TrustBundles
-from servicekit.tls import ServerTls, server_context
+
+Adopt = Callable[[bytes, Sequence[bytes], Sequence[bytes]], None]
+"""Key (PKCS #8), chain (leaf first) and roots, in DER; raises ValueError."""
 
 
 class Credentials:
     """The current SVID and bundles. A renewal replaces key and chain together, between two signatures."""
 
-    def __init__(self, trust_domain: TrustDomain) -> None:
+    def __init__(self, trust_domain: TrustDomain, hand_on: Adopt) -> None:
+        """`hand_on`: who accepts streams and signs what is sent on them."""
         self._trust_domain = trust_domain
+        self._hand_on = hand_on
         self._key: ec.EllipticCurvePrivateKey | None = None
         self._chain: tuple[bytes, ...] = ()
-        self.tls: ServerTls | None = None
 
     def adopt(self, svid: Svid, bundles: TrustBundles) -> None:
-        """Use these from now on: new connections, new signatures."""
-        self._key, self._chain = svid.load_key(), svid.chain_der
-        context = server_context(svid, bundles.of(self._trust_domain), ssl.CERT_REQUIRED)
-        if self.tls is None:
-            self.tls = ServerTls(context)
-        else:
-            self.tls.replace(context)
+        """Use these from now on: new connections, new signatures. Raises ValueError; then the former stay."""
+        key, chain = svid.load_key(), svid.chain_der
+        der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        self._hand_on(der, chain, bundles.of(self._trust_domain))
+        self._key, self._chain = key, chain
 
     @property
     def chain(self) -> tuple[bytes, ...]:
-        """DER, leaf first."""
+        """DER, leaf first; empty before the first SVID."""
         return self._chain
 
     def sign(self, message: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 from policyd.index.world import World
 from policyd.model.names import CORE, ObjectKey
@@ -51,6 +52,7 @@ def normal_addresses(written: Iterable[str]) -> list[str]:
     return sorted({text for text in map(normal_address, written) if text})
 
 
+@lru_cache(maxsize=65_536)
 def normal_address(written: str) -> str:
     """Return an address in normal form (IPv4-mapped as IPv4); "" for what is none."""
     try:

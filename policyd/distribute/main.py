@@ -5,33 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import structlog
 import uvloop
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
-from policyd.distribute.audit_trail import MESSAGE_BYTES, AuditTrail
+from policyd.distribute.audit_trail import AuditTrail
 from policyd.distribute.basis import Counters
 from policyd.distribute.controller import Controller
 from policyd.distribute.credentials import Credentials
 from policyd.distribute.metrics import ControllerMetrics
+from policyd.distribute.port import StreamPort
+from policyd.distribute.relayed import RelayService
 from policyd.distribute.service import PolicyStreamService
 from policyd.distribute.settings import Settings
 from policyd.distribute.status import StatusSocket
+from policyd.engine import Fanout
 from policyd.errors import PolicydError
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.logs import configure_logs
 from servicekit.renewal import Enrolment, SvidSource
-from servicekit.server import BoundedServer, ListenError
+from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
-DRAIN_SECONDS = 2.0
 _FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, OSError)
 
 
@@ -55,7 +54,8 @@ async def run(settings: Settings) -> None:
     """Serve until asked to stop. Raises one of _FAULTS where it can't start."""
     stop = stop_requested()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    credentials = Credentials(TrustDomain(settings.trust_domain))
+    fanout = Fanout()
+    credentials = Credentials(TrustDomain(settings.trust_domain), fanout.adopt)
     controller = Controller(settings.sources, settings.trust_domain, settings.extra_cluster_networks)
     audit = AuditTrail(settings, controller, credentials)
     socket = settings.status_socket or settings.state_dir / "status.sock"
@@ -65,9 +65,11 @@ async def run(settings: Settings) -> None:
         counters = Counters(settings.state_dir / "basis.json", [str(path) for path in settings.sources])
         controller.start(counters)
         await status.open()
-        _serve_metrics(settings, controller, audit)
-        services = [PolicyStreamService(controller, controller.publisher, credentials), audit.service]
-        await _serve(settings, Serving(controller, credentials, services), stop)
+        _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), audit)
+        policy = PolicyStreamService(controller, controller.publisher, fanout)
+        relay = RelayService(audit.service.deliver, fanout)
+        port = StreamPort(fanout, {"policy": policy, "audit": relay})
+        await _serve(settings, Serving(controller, credentials, port), stop)
     finally:
         controller.close()
         await status.close()
@@ -80,7 +82,7 @@ class Serving:
 
     controller: Controller
     credentials: Credentials
-    services: Sequence[Any]
+    port: StreamPort
 
 
 async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
@@ -90,11 +92,10 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
     enrolling = asyncio.create_task(source.obtain_patiently())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if credentials.tls is None:
+    if not credentials.chain:
         enrolling.cancel()
         return
-    server = BoundedServer(serving.services, MESSAGE_BYTES)
-    address = await server.listen(*split_address(settings.listen), credentials.tls)
+    address = await serving.port.listen(*split_address(settings.listen))
     _say({"event": "policyd_ready", "address": address})
     following = asyncio.create_task(controller.follow())
     renewing = asyncio.create_task(source.run())
@@ -105,9 +106,7 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
     finally:
         for task in (following, renewing, stopping):
             task.cancel()
-        server.close()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(server.wait_closed(), DRAIN_SECONDS)
+        await serving.port.close()
 
 
 def _enrolment(settings: Settings) -> Enrolment:
@@ -123,11 +122,11 @@ def _enrolment(settings: Settings) -> Enrolment:
     )
 
 
-def _serve_metrics(settings: Settings, controller: Controller, audit: AuditTrail) -> None:
+def _serve_metrics(settings: Settings, metrics: ControllerMetrics, audit: AuditTrail) -> None:
     if settings.metrics_listen is None:
         return
     try:
-        ControllerMetrics(controller).serve(*split_address(settings.metrics_listen), audit.metrics)
+        metrics.serve(*split_address(settings.metrics_listen), audit.metrics)
     except OSError as error:
         raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Protocol
 
 from policyd.distribute.grants import only_grants
@@ -41,21 +40,25 @@ class Publisher:
         """Everybody connected now."""
         return tuple(self._listeners.values())
 
-    @contextmanager
-    def enrolled(self, listener: Listener) -> Iterator[None]:
-        """Wake the listener while the block lasts. Raises GRPCError where there are too many already."""
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that was announced has been published."""
+        return self._pending is None
+
+    def enrol(self, listener: Listener) -> None:
+        """Wake the listener until it leaves. Raises GRPCError where there are too many already."""
         same = self._of_pod[listener.pod_key]
         if same >= MOST_STREAMS_PER_POD or len(self._listeners) >= MOST_STREAMS:
             raise exhausted("TOO_MANY_STREAMS", f"{same} of this pod, {len(self._listeners)} in all")
         self._listeners[id(listener)] = listener
         self._of_pod[listener.pod_key] += 1
-        try:
-            yield
-        finally:
-            del self._listeners[id(listener)]
-            self._of_pod[listener.pod_key] -= 1
-            if not self._of_pod[listener.pod_key]:
-                del self._of_pod[listener.pod_key]
+
+    def leave(self, listener: Listener) -> None:
+        """Wake it no more."""
+        del self._listeners[id(listener)]
+        self._of_pod[listener.pod_key] -= 1
+        if not self._of_pod[listener.pod_key]:
+            del self._of_pod[listener.pod_key]
 
     def announce(self, batch: Batch) -> None:
         """Tell of a batch that the world has taken over and tables were compiled for."""

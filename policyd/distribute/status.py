@@ -19,6 +19,7 @@ from policyd.audit.store import Store
 from policyd.distribute.controller import Controller
 from policyd.distribute.pods import is_meshed
 from policyd.distribute.session import Session
+from policyd.engine import StreamView
 from policyd.index.workloads import POD
 from policyd.resources.base import Resource
 from policyd.resources.workload import Pod
@@ -43,7 +44,12 @@ def status_of(controller: Controller, store: Store | None = None) -> Answer:
         "broken": controller.broken,
         "stateHash": controller.world.state_hash,
         "proxies": sorted(
-            (_proxy(controller, session) for session in sessions), key=lambda row: str(row["pod"])
+            (
+                _proxy(controller, session, view)
+                for session in sessions
+                if (view := session.view()) is not None
+            ),
+            key=lambda row: str(row["pod"]),
         ),
         "running": [name for _, name, running in _meshed_pods(controller) if running],
         "notConnected": [name for uid, name, _ in _meshed_pods(controller) if uid not in connected],
@@ -64,17 +70,17 @@ def _audit(store: Store) -> dict[str, object]:
     }
 
 
-def _proxy(controller: Controller, session: Session) -> dict[str, object]:
+def _proxy(controller: Controller, session: Session, view: StreamView) -> dict[str, object]:
     key = controller.world.workloads.pod_by_uid(session.pod_key)
     return {
         "pod": f"{key.namespace}/{key.name}" if key else session.pod_key,
         "workload": session.workload,
         "identity": str(session.caller.identity),
-        "state": session.state,
-        "detail": session.detail,
+        "state": view.state,
+        "detail": view.detail,
         "wanted": _text(session.wanted),
-        "enforced": _text(session.enforced),
-        "current": session.is_current,
+        "enforced": _text(view.enforced),
+        "current": session.is_current(controller, view),
         "readerVersion": session.reader_version,
         "narrowed": session.narrowed,
     }

@@ -1,4 +1,6 @@
-//! `policyd._engine`: the engine and the snapshot codec for Python. Bytes in, bytes out; no meaning of its own.
+//! `policyd._engine`: the engine, the snapshot codec and the fan-out for Python. Bytes in, bytes out; no meaning of its own.
+
+mod fanout;
 
 use std::sync::Arc;
 
@@ -24,6 +26,9 @@ mod _engine {
         Table, assemble, canonicalize, check_identity, check_regex, encode_cluster,
         encode_workload, normal_host, normal_path, version,
     };
+
+    #[pymodule_export]
+    use super::fanout::{Delivered, Ended, Fanout, Greeted, Nacked, Opened, StreamView};
 
     #[pymodule_export]
     const READER_VERSION: u32 = snapshot::READER_VERSION;

@@ -1,6 +1,7 @@
-//! Descriptor set in, Rust out: `wire-codegen rows|clients DESCRIPTORS FOLDER`.
+//! Descriptor set in, Rust out: `wire-codegen rows|messages|clients DESCRIPTORS FOLDER`.
 //!
-//! `rows` writes messages that are also read from JSON (unknown fields refused), `clients` messages and gRPC clients.
+//! `rows` writes messages that are also read from JSON (unknown fields refused), `messages` plain ones, `clients` these and
+//! gRPC clients.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
@@ -20,15 +21,16 @@ fn builder(kind: &str) -> Result<Builder, String> {
         .emit_rerun_if_changed(false);
     match kind {
         "rows" => Ok(plain.build_client(false).message_attribute(".", ROWS)),
+        "messages" => Ok(plain.build_client(false)),
         "clients" => Ok(plain.build_client(true)),
-        other => Err(format!("kind {other:?}: expected rows or clients")),
+        other => Err(format!("kind {other:?}: expected rows, messages or clients")),
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [kind, descriptors, folder] = arguments.as_slice() else {
-        return Err("usage: wire-codegen rows|clients DESCRIPTORS FOLDER".into());
+        return Err("usage: wire-codegen rows|messages|clients DESCRIPTORS FOLDER".into());
     };
     let set = FileDescriptorSet::decode(std::fs::read(descriptors)?.as_slice())?;
     builder(kind)?.out_dir(Path::new(folder)).compile_fds(set)?;

@@ -58,7 +58,7 @@ class FakeStream:
 
 async def served(store: Any, chain: Chain, stream: FakeStream) -> AuditStreamService:
     made = AuditStreamService(store, lambda _stream: chain.writer)
-    await asyncio.wait_for(made.Deliver(stream), WAIT_SECONDS)  # type: ignore[arg-type]
+    await asyncio.wait_for(made.deliver(stream), WAIT_SECONDS)
     return made
 
 
@@ -136,12 +136,12 @@ async def test_who_says_nothing_is_let_go(
 async def test_streams_of_one_writer_are_few(store: SqliteStore, chain: Chain) -> None:
     made = AuditStreamService(store, lambda _stream: chain.writer)
     streams = [FakeStream() for _ in range(4)]
-    running = [asyncio.create_task(made.Deliver(stream)) for stream in streams]  # type: ignore[arg-type]
+    running = [asyncio.create_task(made.deliver(stream)) for stream in streams]
     async with asyncio.timeout(5):
         while not all(stream.begun for stream in streams):
             await asyncio.sleep(0)
     with pytest.raises(GRPCError, match="TOO_MANY_STREAMS"):
-        await made.Deliver(FakeStream())  # type: ignore[arg-type]
+        await made.deliver(FakeStream())
     for stream in streams:
         stream.hello(chain.name)
         stream.end()

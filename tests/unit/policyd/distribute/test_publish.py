@@ -68,42 +68,39 @@ async def test_grants_wait_and_a_removal_takes_them_with_it(
     found = _read(tmp_path, ALLOW)
     grant, removal = Batch(1, (Added(found),)), Batch(2, (Deleted(found.key),))
     publisher, listener = Publisher(), Listener()
-    with publisher.enrolled(listener):
-        publisher.announce(grant)
-        assert listener.count == 1, "the first never waits"
-        publisher.announce(grant)
-        publisher.announce(grant)
-        assert listener.count == 1
-        publisher.announce(removal)
-        assert listener.count == 2
-        assert publisher._pending is None
+    publisher.enrol(listener)
+    publisher.announce(grant)
+    assert listener.count == 1, "the first never waits"
+    publisher.announce(grant)
+    publisher.announce(grant)
+    assert (listener.count, publisher.is_settled) == (1, False)
+    publisher.announce(removal)
+    assert (listener.count, publisher.is_settled) == (2, True)
 
 
 async def test_grants_that_wait_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "GRANTS_WAIT_SECONDS", 0.05)
     grant = Batch(1, (Added(_read(tmp_path, ALLOW)),))
     publisher, listener = Publisher(), Listener()
-    with publisher.enrolled(listener):
+    publisher.enrol(listener)
+    publisher.announce(grant)
+    listener.woken.clear()
+    for _ in range(100):
         publisher.announce(grant)
-        listener.woken.clear()
-        for _ in range(100):
-            publisher.announce(grant)
-        await asyncio.wait_for(listener.woken.wait(), 5)
-        assert listener.count == 2
+    await asyncio.wait_for(listener.woken.wait(), 5)
+    assert listener.count == 2
 
 
 async def test_a_pod_can_have_a_few_streams() -> None:
     publisher = Publisher()
-    held = [publisher.enrolled(Listener()) for _ in range(MOST_STREAMS_PER_POD)]
+    held = [Listener() for _ in range(MOST_STREAMS_PER_POD)]
     for each in held:
-        each.__enter__()
-    with pytest.raises(GRPCError, match="TOO_MANY_STREAMS"), publisher.enrolled(Listener()):
-        pass
-    with publisher.enrolled(Listener("another")):
-        pass
-    held[0].__exit__(None, None, None)
-    with publisher.enrolled(Listener()):
-        pass
+        publisher.enrol(each)
+    with pytest.raises(GRPCError, match="TOO_MANY_STREAMS"):
+        publisher.enrol(Listener())
+    publisher.enrol(Listener("another"))
+    publisher.leave(held[0])
+    publisher.enrol(Listener())
 
 
 def test_of_an_object_in_two_folders_the_first_counts(tmp_path: Path) -> None:
