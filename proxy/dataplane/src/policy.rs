@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::{error, info, warn};
 
-use crate::assignment::{Addressee, Holding, Refused, Source};
+use crate::assignment::{Accepted, Addressee, Holding, Refused, Source};
 use crate::cache;
 use crate::clock;
 use crate::control::{self, ControlTarget, Show};
@@ -115,7 +115,7 @@ impl PolicyClient {
         match cache::resume(&self.state, addressee, &self.keyring.trust().bundles()) {
             Ok(None) => None,
             Ok(Some((accepted, vouched))) => {
-                self.memory.make_room(accepted.holding.assignment.snapshot.len());
+                self.memory.make_room(accepted.holding.table.bytes);
                 let table = accepted.parts.table_version.clone();
                 info!(table, vouched = clock::rfc3339(vouched), "the kept table is enforced");
                 self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, vouched)));
@@ -189,7 +189,7 @@ impl PolicyClient {
     ) -> ProxyMessage {
         let serial = serial_of(&assignment);
         let bundles = self.keyring.trust().bundles();
-        let kept = holding.as_ref().map_or(0, |holding| holding.assignment.snapshot.len());
+        let kept = holding.as_ref().map_or(0, |holding| holding.table.bytes);
         self.memory.make_room(kept + assignment.snapshot.len().max(kept));
         let accepted = if serial > *last_serial {
             addressee.accept(assignment, holding.as_ref(), &bundles, Source::Stream)
@@ -200,28 +200,25 @@ impl PolicyClient {
             })
         };
         match accepted {
-            Ok(accepted) => {
+            Ok(Accepted { parts, holding: accepted, snapshot, issued_millis }) => {
                 *last_serial = serial;
-                let snapshot_sha256 = accepted.holding.held.snapshot_sha256.clone();
+                let snapshot_sha256 = accepted.held.snapshot_sha256.clone();
                 if self
                     .enforcement
                     .current()
-                    .is_none_or(|now| now.table_version != accepted.parts.table_version)
+                    .is_none_or(|now| now.table_version != parts.table_version)
                 {
-                    info!(table = accepted.parts.table_version, serial, "table in force");
+                    info!(table = parts.table_version, serial, "table in force");
                 }
                 self.metrics.tables.add(1);
-                self.enforcement
-                    .replace(Arc::new(Enforced::new(accepted.parts, accepted.issued_millis)));
-                if let Err(problem) =
-                    cache::keep_assignment(&self.state, &accepted.holding.assignment)
-                {
+                self.enforcement.replace(Arc::new(Enforced::new(parts, issued_millis)));
+                if let Err(problem) = cache::keep_assignment(&self.state, &accepted, &snapshot) {
                     warn!(
                         problem = problem.to_string(),
                         "the table could not be kept for a restart"
                     );
                 }
-                *holding = Some(accepted.holding);
+                *holding = Some(accepted);
                 ProxyMessage {
                     ack: Some(Ack { serial, snapshot_sha256 }),
                     ..ProxyMessage::default()
