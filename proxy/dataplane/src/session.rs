@@ -30,6 +30,8 @@ pub struct ProvenPeer {
     pub leaf: Leaf,
     /// What it showed; verified again when the bundles change.
     pub chain: Vec<CertificateDer<'static>>,
+    /// The bundles under which it was verified.
+    pub under: Arc<Bundles>,
 }
 
 /// An inbound connection.
@@ -41,7 +43,7 @@ pub struct Session {
     peer: Option<ProvenPeer>,
     judged: RefCell<Option<Judged>>,
     pub(crate) in_flight: RefCell<Weak<CanonicalRequest>>,
-    verified_under: RefCell<Arc<Bundles>>,
+    verified_under: RefCell<Option<Arc<Bundles>>>,
 }
 
 /// The connection on the table in force.
@@ -74,10 +76,10 @@ impl Session {
         Self {
             port,
             source,
-            peer,
             judged: RefCell::default(),
             in_flight: RefCell::default(),
-            verified_under: RefCell::new(worker.shared.keyring.trust().bundles()),
+            verified_under: RefCell::new(peer.as_ref().map(|peer| Arc::clone(&peer.under))),
+            peer,
             worker: Rc::clone(worker),
         }
     }
@@ -178,12 +180,12 @@ impl Session {
     pub(crate) fn peer_stands(&self) -> bool {
         let bundles = self.worker.shared.keyring.trust().bundles();
         let Some(peer) = &self.peer else { return true };
-        if Arc::ptr_eq(&self.verified_under.borrow(), &bundles) {
+        if self.verified_under.borrow().as_ref().is_some_and(|under| Arc::ptr_eq(under, &bundles)) {
             return true;
         }
         let stands = bundles.verify(&peer.chain, Role::Client, clock::now_millis()).is_ok();
         if stands {
-            *self.verified_under.borrow_mut() = bundles;
+            *self.verified_under.borrow_mut() = Some(bundles);
         }
         stands
     }

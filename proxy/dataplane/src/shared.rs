@@ -13,6 +13,7 @@ use crate::limits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::resumption::Sessions;
 use crate::settings::Settings;
 
 /// One proxy.
@@ -22,6 +23,8 @@ pub struct Shared {
     pub settings: Settings,
     /// Who we are and whom we trust.
     pub keyring: Arc<Keyring>,
+    /// TLS sessions that may be resumed.
+    pub sessions: Sessions,
     /// What decides.
     pub enforcement: Arc<Enforcement>,
     /// What is counted.
@@ -55,6 +58,7 @@ impl Shared {
             memory: Arc::new(Memory::new(settings.memory_mib * 1024 * 1024)),
             settings,
             keyring,
+            sessions: Sessions::default(),
             enforcement: Arc::default(),
             metrics,
             denials,
