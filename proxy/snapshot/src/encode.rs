@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     SnapshotError,
     canonical::{encoded, revocation_key, sort, sort_inside, sort_port, sort_route},
-    generated as wire, load, read,
+    generated as wire, load,
 };
 
 /// The cluster's part, from JSON rows.
@@ -18,7 +18,7 @@ pub fn encode_cluster(rows: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     sort(&mut part.revoked, revocation_key);
     settle_pools(part.pools.get_or_insert_default(), &mut part.rules)?;
     let bytes = part.encode_to_vec();
-    read::cluster(load::cluster(&bytes)?)?;
+    load::check_cluster(&bytes)?;
     Ok(bytes)
 }
 
@@ -30,7 +30,7 @@ pub fn encode_workload(rows: &[u8]) -> Result<Vec<u8>, SnapshotError> {
     part.ports.iter_mut().chain(&mut part.other).for_each(sort_port);
     part.ports.sort_by_key(|port| port.number);
     let bytes = part.encode_to_vec();
-    read::workload(load::workload(&bytes)?)?;
+    load::check_workload(&bytes)?;
     Ok(bytes)
 }
 

@@ -8,6 +8,7 @@ mod answer;
 mod canonical;
 mod encode;
 mod error;
+mod fields;
 #[rustfmt::skip]
 mod generated;
 mod limits;
@@ -31,8 +32,8 @@ pub const READER_VERSION: u32 = 1;
 pub fn version(snapshot: &[u8]) -> Result<[u8; 32], SnapshotError> {
     let parts = load::parts(snapshot)?;
     let mut both = Sha256::new();
-    both.update(Sha256::digest(&parts.cluster));
-    both.update(Sha256::digest(&parts.workload));
+    both.update(Sha256::digest(parts.cluster));
+    both.update(Sha256::digest(parts.workload));
     Ok(both.finalize().into())
 }
 
