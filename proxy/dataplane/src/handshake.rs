@@ -22,14 +22,16 @@ use crate::tls;
 use crate::trust::Role;
 
 /// A connection inside TLS, the `ClientHello` read twice: once to know that it is ours, once to answer it.
-pub type Inside = TlsStream<Prefixed<TcpStream>>;
+///
+/// It is big and moves from hand to hand; each would have room for it, were it not boxed.
+pub type Inside = Box<TlsStream<Prefixed<TcpStream>>>;
 
 /// Answers a `ClientHello` of ours. The peer is verified on the way, by the bundles of this moment.
 pub async fn accept(
     worker: &Rc<Worker>,
     stream: Prefixed<TcpStream>,
     hello: Hello,
-) -> io::Result<(Inside, ProvenPeer)> {
+) -> io::Result<(Inside, Rc<ProvenPeer>)> {
     // FAIL-CLOSED: without a valid certificate of our own no handshake completes.
     let shared = &worker.shared;
     let own = shared.keyring.valid_credentials(clock::now_millis());
@@ -58,5 +60,5 @@ pub async fn accept(
         let first = first.ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
         Leaf::read(first).map_err(io::Error::other)?
     };
-    Ok((stream, ProvenPeer { leaf, chain, under }))
+    Ok((Box::new(stream), worker.peers.proven(leaf, chain, under)))
 }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::client::Grpc;
+use tonic::{Request, Status};
 use tracing::{error, info, warn};
 
 use crate::assignment::{Accepted, Addressee, Holding, Refused, Source};
@@ -15,13 +17,21 @@ use crate::cache;
 use crate::clock;
 use crate::control::{self, ControlTarget, Show};
 use crate::enforcement::{Enforced, Enforcement};
-use crate::generated::policy_stream_client::PolicyStreamClient;
 use crate::generated::{Ack, Assignment, ControllerMessage, Hello, Nack, ProxyMessage, Signed};
 use crate::keyring::Keyring;
 use crate::limits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
+
+mod codec;
+
+/// The call, as `proto/policyd/v1/stream.proto` names it.
+const FOLLOW: &str = "/policyd.v1.PolicyStream/Follow";
+
+fn codec() -> codec::LettingGo<ProxyMessage, ControllerMessage> {
+    codec::LettingGo::default()
+}
 
 /// Answers waiting for the stream to take them; policyd sends one assignment at a time.
 const ANSWERS: usize = 8;
@@ -137,8 +147,7 @@ impl PolicyClient {
     ) -> Result<&'static str, Status> {
         let shown = self.certificate();
         let channel = control::connect(&self.target, &self.keyring, Show::Certificate).await?;
-        let mut client = PolicyStreamClient::new(channel)
-            .max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
+        let mut client = Grpc::new(channel).max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         let hello = Hello {
             reader_version: snapshot::READER_VERSION,
@@ -146,9 +155,12 @@ impl PolicyClient {
             services: self.services.clone(),
         };
         send(&answers, ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }).await?;
-        let opening =
-            timeout(limits::CONTROL_CALL, client.follow(ReceiverStream::new(outgoing))).await;
-        let mut incoming = opening.map_err(|_| late())??.into_inner();
+        let opening = timeout(limits::CONTROL_CALL, async {
+            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let outgoing = Request::new(ReceiverStream::new(outgoing));
+            client.streaming(outgoing, PathAndQuery::from_static(FOLLOW), codec()).await
+        });
+        let mut incoming = opening.await.map_err(|_| late())??.into_inner();
         self.metrics.policy_stream.set(1);
         let mut serial = 0;
         loop {

@@ -5,6 +5,7 @@
 //! next but who the peer proved to be.
 
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -34,13 +35,43 @@ pub struct ProvenPeer {
     pub under: Arc<Bundles>,
 }
 
+/// The peers of one worker that have a connection now: those with several are there once.
+#[derive(Debug, Default)]
+pub struct Peers {
+    known: RefCell<HashMap<[u8; 32], Weak<ProvenPeer>>>,
+}
+
+impl Peers {
+    /// A peer whose certificate verified just now, with the one that is there already where nothing differs.
+    pub fn proven(
+        &self,
+        leaf: Leaf,
+        chain: Vec<CertificateDer<'static>>,
+        under: Arc<Bundles>,
+    ) -> Rc<ProvenPeer> {
+        let mut known = self.known.borrow_mut();
+        let same = |peer: &Rc<ProvenPeer>| peer.chain == chain && Arc::ptr_eq(&peer.under, &under);
+        if let Some(peer) = known.get(&leaf.sha256).and_then(Weak::upgrade).filter(same) {
+            return peer;
+        }
+        // Grows only as the number of peers does, so that this costs little for each.
+        if known.len() == known.capacity() {
+            known.retain(|_, peer| peer.strong_count() > 0);
+        }
+        let key = leaf.sha256;
+        let peer = Rc::new(ProvenPeer { leaf, chain, under });
+        known.insert(key, Rc::downgrade(&peer));
+        peer
+    }
+}
+
 /// An inbound connection.
 #[derive(Debug)]
 pub struct Session {
     worker: Rc<Worker>,
     port: u16,
     source: IpAddr,
-    peer: Option<ProvenPeer>,
+    peer: Option<Rc<ProvenPeer>>,
     judged: RefCell<Option<Judged>>,
     pub(crate) in_flight: RefCell<Weak<CanonicalRequest>>,
     verified_under: RefCell<Option<Arc<Bundles>>>,
@@ -72,7 +103,12 @@ pub(crate) struct About<'a> {
 
 impl Session {
     /// A connection from `source` to `port`; the peer where one was proven.
-    pub fn new(worker: &Rc<Worker>, port: u16, source: IpAddr, peer: Option<ProvenPeer>) -> Self {
+    pub fn new(
+        worker: &Rc<Worker>,
+        port: u16,
+        source: IpAddr,
+        peer: Option<Rc<ProvenPeer>>,
+    ) -> Self {
         Self {
             port,
             source,
@@ -91,7 +127,7 @@ impl Session {
 
     /// The peer, where it proved who it is.
     pub fn peer(&self) -> Option<&ProvenPeer> {
-        self.peer.as_ref()
+        self.peer.as_deref()
     }
 
     /// Decides bytes, silence or foreign TLS, and writes down what is denied.

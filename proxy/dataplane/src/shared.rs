@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::resumption::Sessions;
+use crate::session::Peers;
 use crate::settings::Settings;
 
 /// One proxy.
@@ -87,6 +88,8 @@ pub struct Worker {
     pub most_in_flight: usize,
     /// Handshakes that it runs.
     pub handshakes: Semaphore,
+    /// Who is at the other end of its connections.
+    pub peers: Peers,
 }
 
 impl Worker {
@@ -97,6 +100,7 @@ impl Worker {
             in_flight: Rc::default(),
             most_in_flight: limits::REQUESTS_IN_FLIGHT.div_ceil(count.max(1)),
             handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
+            peers: Peers::default(),
         }
     }
 }

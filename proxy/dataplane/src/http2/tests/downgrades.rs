@@ -37,7 +37,7 @@ async fn exchange(meshed: bool, head: Request<()>, body: &[u8], answer: &[u8]) -
     let peer = meshed.then(|| {
         let (chain, _) = issue(&long_lived("spiffe://cluster.local/ns/a/sa/b"), &authority("root"));
         let under = rig.shared.keyring.trust().bundles();
-        ProvenPeer { leaf: Leaf::read(&chain[0]).unwrap(), chain, under }
+        Rc::new(ProvenPeer { leaf: Leaf::read(&chain[0]).unwrap(), chain, under })
     });
     let session = Rc::new(Session::new(&worker, 80, std::net::Ipv4Addr::LOCALHOST.into(), peer));
     let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
