@@ -64,11 +64,8 @@ impl Handshakes {
     /// Counts one; whether it was resumed.
     pub fn count(&self, kind: Option<HandshakeKind>) -> bool {
         let resumed = kind == Some(HandshakeKind::Resumed);
-        if resumed {
-            self.resumed.add(1)
-        } else {
-            self.full.add(1)
-        }
+        let counter = if resumed { &self.resumed } else { &self.full };
+        counter.add(1);
         resumed
     }
 }

@@ -55,7 +55,7 @@ impl ByText {
                 // No more than there are matches, of which none has an index beyond 31 bits.
                 HIGH | u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
             };
-            let rehash = |slot: &u32| hasher.hash_one(text(first_of(&lists, slot)));
+            let rehash = |slot: &u32| hasher.hash_one(text(first_of(&lists, *slot)));
             slots.insert_unique(hasher.hash_one(text(first)), slot, rehash);
         }
         Self { slots, lists: lists.into(), hasher, folded }
@@ -67,7 +67,7 @@ impl ByText {
 
     /// Those with this text.
     fn get(&self, matches: &Matches, text: &str) -> &[MatchId] {
-        let is = |slot: &u32| matches.text(first_of(&self.lists, slot), self.folded) == text;
+        let is = |slot: &u32| matches.text(first_of(&self.lists, *slot), self.folded) == text;
         self.slots
             .find(self.hasher.hash_one(text), is)
             .map_or(&[][..], |slot| list_of(&self.lists, slot))
@@ -81,8 +81,8 @@ fn list_of<'l>(lists: &'l [Box<[MatchId]>], slot: &'l u32) -> &'l [MatchId] {
     lists.get((slot & !HIGH) as usize).map_or(&[], |list| list)
 }
 
-fn first_of(lists: &[Box<[MatchId]>], slot: &u32) -> MatchId {
-    list_of(lists, slot).first().copied().unwrap_or(MatchId::MAX)
+fn first_of(lists: &[Box<[MatchId]>], slot: u32) -> MatchId {
+    list_of(lists, &slot).first().copied().unwrap_or(MatchId::MAX)
 }
 
 /// Matches by their path.

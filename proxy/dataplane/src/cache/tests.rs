@@ -21,7 +21,7 @@ impl Folder {
     fn snapshots(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.path).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with(SNAPSHOT) && !name.ends_with(".bad")).collect()
+        names.filter(|name| name.starts_with(SNAPSHOT) && !name.contains('.')).collect()
     }
 }
 

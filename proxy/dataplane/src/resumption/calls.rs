@@ -38,10 +38,13 @@ impl Call {
     }
 }
 
+/// An endpoint, and the ALPN name of what is inside.
+type Kind = (SocketAddr, &'static [u8]);
+
 /// The calls of one generation.
 #[derive(Debug, Default)]
 pub struct Calls {
-    known: Mutex<HashMap<(SocketAddr, &'static [u8]), Arc<Call>>>,
+    known: Mutex<HashMap<Kind, Arc<Call>>>,
 }
 
 impl Calls {
