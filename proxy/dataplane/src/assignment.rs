@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use engine::Facts;
+use engine::{Facts, Table};
 use prost::Message as _;
 
 use crate::certificate::{hex, sha256};
@@ -69,8 +69,20 @@ pub struct Holding {
     pub held: Held,
     /// The workload that this proxy was first assigned.
     pub workload: String,
-    /// The whole assignment, all bytes there: what is kept, and what a later one may point to by hash.
+    /// The assignment with its facts and its discovery, to which a later one may point by hash. The snapshot's bytes are
+    /// not in it: they are on disk, and what they say is in the table.
     pub assignment: Assignment,
+    /// What the snapshot was read into.
+    pub table: HeldTable,
+}
+
+/// A table that was read from bytes with the hash that is held.
+#[derive(Debug, Clone)]
+pub struct HeldTable {
+    /// What decides.
+    pub table: Arc<Table>,
+    /// From how many bytes it was read.
+    pub bytes: usize,
 }
 
 /// An assignment that may be enforced.
@@ -80,6 +92,8 @@ pub struct Accepted {
     pub parts: Parts,
     /// To compare the next one with.
     pub holding: Holding,
+    /// The snapshot's bytes, as they came; empty where they were left out because they are held.
+    pub snapshot: Vec<u8>,
     /// When it was signed.
     pub issued_millis: i64,
 }
@@ -103,8 +117,10 @@ impl Addressee {
         self.check_signature(signed, Context::Envelope, bundles, at)?;
         self.check_addressee(&envelope, holding)?;
         check_not_older(envelope.epoch, &envelope.basis, holding)?;
-        let assignment = complete(assignment, &envelope, holding)?;
-        let parts = self.read(&assignment, &envelope)?;
+        let mut assignment = complete(assignment, &envelope, holding)?;
+        let snapshot = std::mem::take(&mut assignment.snapshot);
+        let table = self.table(&snapshot, &envelope, holding)?;
+        let parts = self.read(&assignment, &envelope, &table)?;
         let held = Held {
             epoch: envelope.epoch,
             basis: envelope.basis,
@@ -112,8 +128,8 @@ impl Addressee {
             facts_sha256: envelope.facts_sha256,
             discovery_sha256: envelope.discovery_sha256,
         };
-        let holding = Holding { held, workload: envelope.workload, assignment };
-        Ok(Accepted { parts, holding, issued_millis: envelope.issued_at_millis })
+        let holding = Holding { held, workload: envelope.workload, assignment, table };
+        Ok(Accepted { parts, holding, snapshot, issued_millis: envelope.issued_at_millis })
     }
 
     /// Reads a confirmation of what is held; its time, and the basis up to which it speaks.
@@ -198,24 +214,44 @@ impl Addressee {
         }
     }
 
-    fn read(&self, assignment: &Assignment, envelope: &Envelope) -> Result<Parts, Refused> {
-        let loaded = snapshot::load(&assignment.snapshot)
-            .map_err(|error| Refused::new(error.code(), error))?;
+    /// What these bytes, whose hash was checked, are read into. The same bytes come to the same table: it isn't built
+    /// twice.
+    fn table(
+        &self,
+        snapshot: &[u8],
+        envelope: &Envelope,
+        holding: Option<&Holding>,
+    ) -> Result<HeldTable, Refused> {
+        if let Some(holding) = holding
+            && holding.held.snapshot_sha256 == envelope.snapshot_sha256
+        {
+            return Ok(holding.table.clone());
+        }
+        let loaded = snapshot::load(snapshot).map_err(|error| Refused::new(error.code(), error))?;
         if loaded.table.trust_domain() != self.trust_domain {
             let found = loaded.table.trust_domain();
             return Err(Refused::new(INVALID, format!("the table's trust domain is `{found}`")));
         }
+        Ok(HeldTable { table: Arc::new(loaded.table), bytes: snapshot.len() })
+    }
+
+    fn read(
+        &self,
+        assignment: &Assignment,
+        envelope: &Envelope,
+        held: &HeldTable,
+    ) -> Result<Parts, Refused> {
         let facts = self.read_facts(&assignment.facts)?;
         let discovery = crate::generated::Discovery::decode(assignment.discovery.as_slice())
             .map_err(|error| Refused::new(INVALID, error))?;
         let discovery =
             Discovery::read(&discovery).map_err(|error| Refused::new(INVALID, error))?;
         Ok(Parts {
-            table: Arc::new(loaded.table),
+            table: Arc::clone(&held.table),
             facts: Arc::new(facts),
             discovery: Arc::new(discovery),
             workload: envelope.workload.clone(),
-            table_version: snapshot::version_text(&loaded.version),
+            table_version: format!("sha256:{}", hex(&envelope.snapshot_sha256)),
             facts_version: format!("sha256:{}", hex(&envelope.facts_sha256)),
         })
     }
@@ -273,16 +309,17 @@ fn check_not_older(epoch: u64, basis: &[Basis], holding: Option<&Holding>) -> Re
     Ok(())
 }
 
-/// Puts in what was left out because it is held, and checks that all bytes are the signed ones.
+/// Puts in what was left out because it is held, and checks that all bytes are the signed ones. A snapshot that is held is
+/// there as a table: its bytes stay left out.
 fn complete(
     mut assignment: Assignment,
     envelope: &Envelope,
     holding: Option<&Holding>,
 ) -> Result<Assignment, Refused> {
+    let mut snapshot_is_held = false;
     if let Some(Holding { held, assignment: before, .. }) = holding {
-        if assignment.snapshot.is_empty() && envelope.snapshot_sha256 == held.snapshot_sha256 {
-            assignment.snapshot.clone_from(&before.snapshot);
-        }
+        snapshot_is_held =
+            assignment.snapshot.is_empty() && envelope.snapshot_sha256 == held.snapshot_sha256;
         if assignment.facts.is_empty() && envelope.facts_sha256 == held.facts_sha256 {
             assignment.facts.clone_from(&before.facts);
         }
@@ -290,20 +327,22 @@ fn complete(
             assignment.discovery.clone_from(&before.discovery);
         }
     }
-    let version = snapshot::version(&assignment.snapshot)
-        .map_err(|error| Refused::new(error.code(), error))?;
-    let hashes = [
-        ("snapshot", version, &envelope.snapshot_sha256),
-        ("facts", sha256(&assignment.facts), &envelope.facts_sha256),
-        ("discovery", sha256(&assignment.discovery), &envelope.discovery_sha256),
-    ];
-    for (what, found, signed) in hashes {
-        if found.as_slice() != signed.as_slice() {
-            let detail = format!("the {what} hashes to {}, signed is {}", hex(&found), hex(signed));
-            return Err(Refused::new(INVALID, detail));
-        }
+    if !snapshot_is_held {
+        let version = snapshot::version(&assignment.snapshot)
+            .map_err(|error| Refused::new(error.code(), error))?;
+        check_hash("snapshot", version, &envelope.snapshot_sha256)?;
     }
+    check_hash("facts", sha256(&assignment.facts), &envelope.facts_sha256)?;
+    check_hash("discovery", sha256(&assignment.discovery), &envelope.discovery_sha256)?;
     Ok(assignment)
+}
+
+fn check_hash(what: &str, found: [u8; 32], signed: &[u8]) -> Result<(), Refused> {
+    if found.as_slice() == signed {
+        return Ok(());
+    }
+    let detail = format!("the {what} hashes to {}, signed is {}", hex(&found), hex(signed));
+    Err(Refused::new(INVALID, detail))
 }
 
 #[cfg(test)]

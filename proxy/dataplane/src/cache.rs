@@ -1,19 +1,38 @@
-//! The last assignment and the last confirmation in the state folder, so that a restarted proxy enforces while policyd is
-//! away. What lies there is verified as if it had just come.
+//! The last assignment, its snapshot and the last confirmation in the state folder, so that a restarted proxy enforces
+//! while policyd is away. What lies there is verified as if it had just come.
+//!
+//! The snapshot has a file of its own, named by its hash: it is written before the assignment that names it and removed
+//! after the one that doesn't, so that a crash in between leaves a pair. Its bytes are nowhere in memory.
+
+use std::io;
 
 use prost::Message;
 
-use crate::assignment::{Accepted, Addressee, Refused, Source};
-use crate::generated::{Assignment, Confirmation, Signed};
+use crate::assignment::{Accepted, Addressee, Holding, Refused, Source};
+use crate::certificate::hex;
+use crate::generated::{Assignment, Confirmation, Envelope, Signed};
 use crate::state_dir::StateDir;
 use crate::trust::Bundles;
 
 const ASSIGNMENT: &str = "assignment";
 const CONFIRMATION: &str = "confirmation";
+const SNAPSHOT: &str = "snapshot-";
 
-/// Keeps an assignment, complete with all its bytes.
-pub fn keep_assignment(state: &StateDir, assignment: &Assignment) -> std::io::Result<()> {
-    state.write(ASSIGNMENT, &assignment.encode_to_vec())
+/// Keeps what was accepted, with the snapshot's bytes where they aren't kept already.
+pub fn keep_assignment(state: &StateDir, holding: &Holding, snapshot: &[u8]) -> io::Result<()> {
+    let name = snapshot_name(&holding.held.snapshot_sha256);
+    if !state.has(&name) {
+        if snapshot.is_empty() {
+            return Err(io::Error::other("its snapshot was never written"));
+        }
+        state.write(&name, snapshot)?;
+    }
+    state.write(ASSIGNMENT, &holding.assignment.encode_to_vec())?;
+    state.remove_all_but(SNAPSHOT, &name)
+}
+
+fn snapshot_name(sha256: &[u8]) -> String {
+    format!("{SNAPSHOT}{}", hex(sha256))
 }
 
 /// Forgets the kept assignment, because a later one that couldn't be kept is in force.
@@ -34,15 +53,16 @@ pub fn resume(
     bundles: &Bundles,
 ) -> Result<Option<(Accepted, i64)>, String> {
     let Some(bytes) = read(state, ASSIGNMENT)? else { return Ok(None) };
-    let accepted = Assignment::decode(bytes.as_slice())
+    let mut accepted = Assignment::decode(bytes.as_slice())
         .map_err(|error| error.to_string())
+        .and_then(|assignment| with_snapshot(state, assignment))
         .and_then(|assignment| {
             addressee
                 .accept(assignment, None, bundles, Source::Cache)
                 .map_err(|refused: Refused| refused.to_string())
         })
         .map_err(|problem| set_aside(state, ASSIGNMENT, &problem))?;
-    let mut accepted = accepted;
+    accepted.snapshot = Vec::new();
     let mut vouched = accepted.issued_millis;
     if let Some(confirmation) = confirmation(state, addressee, bundles, &accepted) {
         vouched = vouched.max(confirmation.at_millis);
@@ -50,6 +70,22 @@ pub fn resume(
         accepted.holding.held.basis = confirmation.basis;
     }
     Ok(Some((accepted, vouched)))
+}
+
+/// Puts in the bytes of the snapshot that the assignment names. What isn't that snapshot is moved aside.
+fn with_snapshot(state: &StateDir, mut assignment: Assignment) -> Result<Assignment, String> {
+    let signed = assignment.envelope.as_ref().ok_or("it has no envelope")?;
+    let envelope =
+        Envelope::decode(signed.payload.as_slice()).map_err(|error| error.to_string())?;
+    let name = snapshot_name(&envelope.snapshot_sha256);
+    let bytes = read(state, &name)?.ok_or_else(|| format!("{name} is missing"))?;
+    match snapshot::version(&bytes) {
+        Ok(found) if found.as_slice() == envelope.snapshot_sha256 => {
+            assignment.snapshot = bytes;
+            Ok(assignment)
+        }
+        _ => Err(set_aside(state, &name, "these are not the bytes that were signed")),
+    }
 }
 
 /// The kept confirmation, if it is one of this table. Without it the table is as old as its signature.

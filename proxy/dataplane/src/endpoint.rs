@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use engine::{Arrival, Connection, Reason, decide};
@@ -18,6 +19,7 @@ use crate::clock;
 use crate::discovery::Endpoint;
 use crate::enforcement::Enforced;
 use crate::limits;
+use crate::resumption::Call;
 use crate::service_metrics::Trouble;
 use crate::shared::Shared;
 use crate::sockets;
@@ -84,7 +86,7 @@ pub async fn reach(
     shared: &Shared,
     enforced: &Arc<Enforced>,
     endpoint: &Endpoint,
-    alpn: &[u8],
+    alpn: &'static [u8],
 ) -> Result<(Wire, Checked), Unreached> {
     let mut checked =
         Checked { endpoint: endpoint.clone(), proven: None, passage: Passage { checked: () } };
@@ -96,16 +98,33 @@ pub async fn reach(
         return Ok((Box::new(stream), checked));
     };
     let stream = dial(shared, endpoint).await?;
-    let stream = handshake(shared, stream, identity, alpn).await?;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let refused = |why: String| Unreached::Refused(Reason::PeerRejected, why);
-    let first = chain.first().ok_or_else(|| refused("it showed no certificate".to_owned()))?;
-    let leaf = Leaf::read(first).map_err(|problem| refused(problem.to_string()))?;
-    checked.proven = Some(Proven { leaf, chain, stood: RefCell::default() });
-    if let Some(reason) = checked.rejected(shared, enforced) {
-        return Err(Unreached::Refused(reason, format!("`{identity}` is revoked or has expired")));
+    let call = call(shared, enforced, (endpoint.address, identity), alpn)?;
+    let reached = handshake(&call, stream, identity).await.and_then(|stream| {
+        let tls = stream.get_ref().1;
+        shared.metrics.outbound_handshakes.count(tls.handshake_kind());
+        checked.proven = Some(Proven::of(tls.peer_certificates())?);
+        match checked.rejected(shared, enforced) {
+            Some(reason) => {
+                Err(Unreached::Refused(reason, format!("`{identity}` is revoked or has expired")))
+            }
+            None => Ok(stream),
+        }
+    });
+    match (reached, &checked.proven) {
+        (Ok(stream), Some(proven)) => {
+            call.proven(proven.leaf.not_after_millis);
+            Ok((Box::new(stream), checked))
+        }
+        (Err(unreached), _) => {
+            call.forget();
+            Err(unreached)
+        }
+        (Ok(_), None) => Err(refused("it showed no certificate")),
     }
-    Ok((Box::new(stream), checked))
+}
+
+fn refused(why: impl Into<String>) -> Unreached {
+    Unreached::Refused(Reason::PeerRejected, why.into())
 }
 
 async fn dial(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, Unreached> {
@@ -113,20 +132,33 @@ async fn dial(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, Unreach
     dialled.map_err(|error| Unreached::Failed(Trouble::of_dial(&error), error))
 }
 
-/// FAIL-CLOSED: a meshed endpoint is never tried without TLS (semantics T7).
-async fn handshake(
+/// What to dial with: under our certificate, bundles and table of this moment.
+fn call(
     shared: &Shared,
-    stream: TcpStream,
-    identity: &str,
-    alpn: &[u8],
-) -> Result<TlsStream<TcpStream>, Unreached> {
+    enforced: &Enforced,
+    (address, identity): (SocketAddr, &str),
+    alpn: &'static [u8],
+) -> Result<Arc<Call>, Unreached> {
     let ours = |error| Unreached::Failed(Trouble::Ours, error);
     let own = shared.keyring.valid_credentials(clock::now_millis());
     let own = own.ok_or_else(|| ours(io::Error::other("we have no valid certificate")))?;
-    let config = tls::client_config(Some(&own.key), shared.keyring.trust(), identity, alpn)
-        .map_err(|error| ours(io::Error::other(error)))?;
+    let trust = shared.keyring.trust();
+    let sessions = shared.sessions.under(&own, &trust.bundles(), enforced);
+    let call = sessions.and_then(|sessions| {
+        let new = || tls::client_config(Some(&own.key), trust, identity, alpn);
+        sessions.calls.to(address, identity, alpn, new)
+    });
+    call.map_err(|error| ours(io::Error::other(error)))
+}
+
+/// FAIL-CLOSED: a meshed endpoint is never tried without TLS (semantics T7).
+async fn handshake(
+    call: &Call,
+    stream: TcpStream,
+    identity: &str,
+) -> Result<TlsStream<TcpStream>, Unreached> {
     let name = tls::server_name(identity).unwrap_or_else(|| address_name(&stream));
-    let work = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let work = TlsConnector::from(Arc::clone(&call.config)).connect(name, stream);
     match timeout(limits::HANDSHAKE, work).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => match tls::rejected_peer(&error) {
@@ -171,6 +203,14 @@ impl Stood {
 }
 
 impl Proven {
+    /// From the chain of a handshake, or of the one that was resumed.
+    fn of(chain: Option<&[CertificateDer<'static>]>) -> Result<Self, Unreached> {
+        let chain = chain.unwrap_or_default().to_vec();
+        let first = chain.first().ok_or_else(|| refused("it showed no certificate"))?;
+        let leaf = Leaf::read(first).map_err(|problem| refused(problem.to_string()))?;
+        Ok(Self { leaf, chain, stood: RefCell::default() })
+    }
+
     /// Why this peer may no longer be talked to: revoked, expired (semantics I9), under a root that is gone, or judged by a
     /// table that is too old to say.
     fn rejected(

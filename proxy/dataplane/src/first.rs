@@ -162,7 +162,7 @@ pub async fn linger<S: AsyncRead + Unpin>(io: &mut S) {
     const LONGEST: Duration = Duration::from_secs(1);
     const MOST: usize = 256 * 1024;
     let deadline = Instant::now() + LONGEST;
-    let mut scratch = [0; READ_BYTES];
+    let mut scratch = vec![0; READ_BYTES];
     let mut taken = 0;
     while taken < MOST {
         match timeout_at(deadline, io.read(&mut scratch)).await {

@@ -1,4 +1,5 @@
-//! Ends our own TLS at the accepting side, and says who the other end proved to be.
+//! Ends our own TLS at the accepting side, and says who the other end proved to be. Whether it proved it now or resumes what
+//! it proved before makes no difference to what is checked.
 
 use std::io;
 use std::rc::Rc;
@@ -14,34 +15,50 @@ use crate::clock;
 use crate::hello::Hello;
 use crate::limits;
 use crate::prefixed::Prefixed;
+use crate::resumption::with_tickets;
 use crate::session::ProvenPeer;
 use crate::shared::Worker;
+use crate::tls;
+use crate::trust::Role;
 
 /// A connection inside TLS, the `ClientHello` read twice: once to know that it is ours, once to answer it.
-pub type Inside = TlsStream<Prefixed<TcpStream>>;
+///
+/// It is big and moves from hand to hand; each would have room for it, were it not boxed.
+pub type Inside = Box<TlsStream<Prefixed<TcpStream>>>;
 
 /// Answers a `ClientHello` of ours. The peer is verified on the way, by the bundles of this moment.
 pub async fn accept(
     worker: &Rc<Worker>,
     stream: Prefixed<TcpStream>,
     hello: Hello,
-) -> io::Result<(Inside, ProvenPeer)> {
+) -> io::Result<(Inside, Rc<ProvenPeer>)> {
     // FAIL-CLOSED: without a valid certificate of our own no handshake completes.
-    let own = worker.shared.keyring.valid_credentials(clock::now_millis());
+    let shared = &worker.shared;
+    let own = shared.keyring.valid_credentials(clock::now_millis());
     let own = own.ok_or_else(|| io::Error::other("we have no valid certificate"))?;
-    let config = match hello {
-        Hello::Mesh => &own.server.mesh,
-        Hello::OwnHttp1 => &own.server.http1,
-        Hello::OwnHttp2 => &own.server.http2,
-        Hello::OwnUnnamed | Hello::Foreign | Hello::Incomplete => &own.server.unnamed,
+    let before = shared.keyring.trust().bundles();
+    let config = match shared.enforcement.current() {
+        Some(enforced) => {
+            let sessions = shared.sessions.under(&own, &before, &enforced);
+            Arc::clone(sessions.map_err(io::Error::other)?.server.of(hello))
+        }
+        None => Arc::clone(own.server.of(hello)),
     };
     let work = async {
         let _turn = worker.handshakes.acquire().await.map_err(io::Error::other)?;
-        TlsAcceptor::from(Arc::clone(config)).accept(stream).await
+        with_tickets(TlsAcceptor::from(config).accept(stream)).await
     };
     let stream = timeout(limits::HANDSHAKE, work).await??;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let first = chain.first().ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-    let leaf = Leaf::read(first).map_err(io::Error::other)?;
-    Ok((stream, ProvenPeer { leaf, chain }))
+    let tls = stream.get_ref().1;
+    let chain = tls.peer_certificates().unwrap_or_default().to_vec();
+    let resumed = shared.metrics.inbound_handshakes.count(tls.handshake_kind());
+    let under = shared.keyring.trust().bundles();
+    let leaf = if resumed || !Arc::ptr_eq(&before, &under) {
+        under.verify(&chain, Role::Client, clock::now_millis()).map_err(tls::not_believed)?
+    } else {
+        let first = chain.first();
+        let first = first.ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
+        Leaf::read(first).map_err(io::Error::other)?
+    };
+    Ok((Box::new(stream), worker.peers.proven(leaf, chain, under)))
 }

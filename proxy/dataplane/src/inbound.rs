@@ -80,7 +80,7 @@ impl InboundPort {
         shared.metrics.inbound_open.add(-1);
     }
 
-    fn session(&self, source: SocketAddr, peer: Option<ProvenPeer>) -> Rc<Session> {
+    fn session(&self, source: SocketAddr, peer: Option<Rc<ProvenPeer>>) -> Rc<Session> {
         Rc::new(Session::new(&self.worker, self.port.listen.port(), source.ip(), peer))
     }
 
@@ -92,8 +92,8 @@ impl InboundPort {
         let look = Look { tls_for: Some(&own_name), http: session.reads_http() };
         let Ok(first) = first::look(&mut stream, &mut seen, look).await else { return };
         if let First::Ours(hello) = first {
-            self.open_tls(Prefixed::new(seen.bytes, stream), source, hello, place).await;
-            return;
+            let stream = Prefixed::new(seen.bytes, stream);
+            return Box::pin(self.open_tls(stream, source, hello, place)).await;
         }
         if !place.belongs_to(&source.ip().to_canonical().to_string()) {
             overloaded(&session, "connections");
@@ -110,7 +110,9 @@ impl InboundPort {
         hello: Hello,
         mut place: Place,
     ) {
-        let (mut stream, peer) = match handshake::accept(&self.worker, stream, hello).await {
+        // In a box of its own, which is gone afterwards: a connection has no room for what it was opened with.
+        let accepted = Box::pin(handshake::accept(&self.worker, stream, hello)).await;
+        let (mut stream, peer) = match accepted {
             Ok(proven) => proven,
             Err(error) => {
                 self.handshake_failed(source, &error);
@@ -146,20 +148,23 @@ impl InboundPort {
         }
     }
 
-    /// Carries a connection of which the first bytes are known.
+    /// Carries a connection of which the first bytes are known. Each way is in a box, so that a connection takes what its
+    /// own way takes and not what the dearest does.
     async fn carry<S>(&self, session: &Rc<Session>, first: First, seen: Seen, mut stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let arrival = match first {
             First::Http1 if session.is_opaque() => {
-                return self.carry_probe_or_bytes(session, seen, stream).await;
+                return Box::pin(self.carry_probe_or_bytes(session, seen, stream)).await;
             }
             First::Http1 => {
-                return self.carry_http(session, Prefixed::new(seen.bytes, stream)).await;
+                let stream = Prefixed::new(seen.bytes, stream);
+                return Box::pin(self.carry_http(session, stream)).await;
             }
             First::Http2 if !session.is_opaque() => {
-                return self.carry_http2(session, Prefixed::new(seen.bytes, stream)).await;
+                let stream = Prefixed::new(seen.bytes, stream);
+                return Box::pin(self.carry_http2(session, stream)).await;
             }
             First::Left => return self.left(session).await,
             First::Stalled | First::Ours(_) => return,
@@ -168,7 +173,9 @@ impl InboundPort {
             First::Http2 | First::Bytes => Arrival::Bytes,
         };
         match session.admit(&arrival) {
-            Ok(permit) => self.carry_bytes(session, (permit, arrival), seen, stream).await,
+            Ok(permit) => {
+                Box::pin(self.carry_bytes(session, (permit, arrival), seen, stream)).await;
+            }
             Err(_) => close(&mut stream).await,
         }
     }

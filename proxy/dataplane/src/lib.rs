@@ -51,6 +51,7 @@ pub mod prefixed;
 pub mod recorded;
 pub mod renewal;
 pub mod requests;
+pub mod resumption;
 pub mod revisit;
 pub mod run;
 pub mod service_metrics;

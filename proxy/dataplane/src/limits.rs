@@ -23,6 +23,14 @@ pub const TABLE_BYTES_PER_SNAPSHOT_BYTE: usize = 16;
 pub const HANDSHAKES_PER_WORKER: usize = 64;
 /// How long a TLS handshake takes, from its first byte on.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long a TLS session may be resumed after the other end proved that it has its key (`performance.md` §C.2).
+pub const TICKET_LIFE: Duration = Duration::from_secs(60 * 60);
+/// How long one key seals tickets; it opens them for as long again.
+pub const TICKET_KEY_LIFE: Duration = Duration::from_secs(30 * 60);
+/// Endpoints whose sessions are kept to be resumed (ours).
+pub const RESUMED_ENDPOINTS: usize = 256;
+/// Sessions kept of one endpoint (ours).
+pub const TICKETS_PER_ENDPOINT: usize = 4;
 /// The longest `ClientHello`, with its record headers.
 pub const CLIENT_HELLO_BYTES: usize = 64 * 1024;
 /// The longest certificate chain of a peer.

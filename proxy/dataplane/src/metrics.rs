@@ -10,6 +10,7 @@ use engine::{Reason, Verdict};
 use crate::audit::AuditCounts;
 use crate::exchange::Failure;
 use crate::memory;
+use crate::resumption::Handshakes;
 use crate::service_metrics::Services;
 
 /// Only rises.
@@ -115,6 +116,10 @@ pub struct Metrics {
     pub shared_open: Gauge,
     /// Handshakes with us that failed.
     pub handshake_failures: Counter,
+    /// Handshakes with us.
+    pub inbound_handshakes: Handshakes,
+    /// Handshakes of ours with endpoints.
+    pub outbound_handshakes: Handshakes,
     /// Outbound requests that went out once more, because the first connection broke before a byte came back.
     pub repeated: Counter,
     /// Open connections that were cut because their grant was gone.
@@ -222,6 +227,16 @@ impl Metrics {
         head(out, name, "counter", "Requests that the gate refused, by rule");
         for (rule, counter) in GateRule::ALL.iter().zip(&self.gate_refusals) {
             line(out, name, &[("rule", rule.as_str())], &counter.get().to_string());
+        }
+        let name = "policyd_handshakes_total";
+        head(out, name, "counter", "TLS handshakes, by direction and kind");
+        for (direction, counted) in
+            [("inbound", &self.inbound_handshakes), ("outbound", &self.outbound_handshakes)]
+        {
+            for (kind, counter) in [("full", &counted.full), ("resumed", &counted.resumed)] {
+                let labels = [("direction", direction), ("kind", kind)];
+                line(out, name, &labels, &counter.get().to_string());
+            }
         }
         let name = "policyd_upstream_failures_total";
         head(out, name, "counter", "What applications and endpoints failed to do");

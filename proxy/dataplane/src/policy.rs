@@ -4,24 +4,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::client::Grpc;
+use tonic::{Request, Status};
 use tracing::{error, info, warn};
 
-use crate::assignment::{Addressee, Holding, Refused, Source};
+use crate::assignment::{Accepted, Addressee, Holding, Refused, Source};
 use crate::cache;
 use crate::clock;
 use crate::control::{self, ControlTarget, Show};
 use crate::enforcement::{Enforced, Enforcement};
-use crate::generated::policy_stream_client::PolicyStreamClient;
 use crate::generated::{Ack, Assignment, ControllerMessage, Hello, Nack, ProxyMessage, Signed};
 use crate::keyring::Keyring;
 use crate::limits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
+
+mod codec;
+
+/// The call, as `proto/policyd/v1/stream.proto` names it.
+const FOLLOW: &str = "/policyd.v1.PolicyStream/Follow";
+
+fn codec() -> codec::LettingGo<ProxyMessage, ControllerMessage> {
+    codec::LettingGo::default()
+}
 
 /// Answers waiting for the stream to take them; policyd sends one assignment at a time.
 const ANSWERS: usize = 8;
@@ -115,7 +125,7 @@ impl PolicyClient {
         match cache::resume(&self.state, addressee, &self.keyring.trust().bundles()) {
             Ok(None) => None,
             Ok(Some((accepted, vouched))) => {
-                self.memory.make_room(accepted.holding.assignment.snapshot.len());
+                self.memory.make_room(accepted.holding.table.bytes);
                 let table = accepted.parts.table_version.clone();
                 info!(table, vouched = clock::rfc3339(vouched), "the kept table is enforced");
                 self.enforcement.replace(Arc::new(Enforced::new(accepted.parts, vouched)));
@@ -137,8 +147,7 @@ impl PolicyClient {
     ) -> Result<&'static str, Status> {
         let shown = self.certificate();
         let channel = control::connect(&self.target, &self.keyring, Show::Certificate).await?;
-        let mut client = PolicyStreamClient::new(channel)
-            .max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
+        let mut client = Grpc::new(channel).max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         let hello = Hello {
             reader_version: snapshot::READER_VERSION,
@@ -146,9 +155,12 @@ impl PolicyClient {
             services: self.services.clone(),
         };
         send(&answers, ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }).await?;
-        let opening =
-            timeout(limits::CONTROL_CALL, client.follow(ReceiverStream::new(outgoing))).await;
-        let mut incoming = opening.map_err(|_| late())??.into_inner();
+        let opening = timeout(limits::CONTROL_CALL, async {
+            client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            let outgoing = Request::new(ReceiverStream::new(outgoing));
+            client.streaming(outgoing, PathAndQuery::from_static(FOLLOW), codec()).await
+        });
+        let mut incoming = opening.await.map_err(|_| late())??.into_inner();
         self.metrics.policy_stream.set(1);
         let mut serial = 0;
         loop {
@@ -189,7 +201,7 @@ impl PolicyClient {
     ) -> ProxyMessage {
         let serial = serial_of(&assignment);
         let bundles = self.keyring.trust().bundles();
-        let kept = holding.as_ref().map_or(0, |holding| holding.assignment.snapshot.len());
+        let kept = holding.as_ref().map_or(0, |holding| holding.table.bytes);
         self.memory.make_room(kept + assignment.snapshot.len().max(kept));
         let accepted = if serial > *last_serial {
             addressee.accept(assignment, holding.as_ref(), &bundles, Source::Stream)
@@ -200,22 +212,19 @@ impl PolicyClient {
             })
         };
         match accepted {
-            Ok(accepted) => {
+            Ok(Accepted { parts, holding: accepted, snapshot, issued_millis }) => {
                 *last_serial = serial;
-                let snapshot_sha256 = accepted.holding.held.snapshot_sha256.clone();
+                let snapshot_sha256 = accepted.held.snapshot_sha256.clone();
                 if self
                     .enforcement
                     .current()
-                    .is_none_or(|now| now.table_version != accepted.parts.table_version)
+                    .is_none_or(|now| now.table_version != parts.table_version)
                 {
-                    info!(table = accepted.parts.table_version, serial, "table in force");
+                    info!(table = parts.table_version, serial, "table in force");
                 }
                 self.metrics.tables.add(1);
-                self.enforcement
-                    .replace(Arc::new(Enforced::new(accepted.parts, accepted.issued_millis)));
-                if let Err(problem) =
-                    cache::keep_assignment(&self.state, &accepted.holding.assignment)
-                {
+                self.enforcement.replace(Arc::new(Enforced::new(parts, issued_millis)));
+                if let Err(problem) = cache::keep_assignment(&self.state, &accepted, &snapshot) {
                     // FAIL-CLOSED: what is kept is never older than what was enforced; a restart without policyd denies.
                     let forgotten = cache::forget(&self.state).is_ok();
                     error!(
@@ -223,7 +232,7 @@ impl PolicyClient {
                         forgotten, "the table could not be kept for a restart"
                     );
                 }
-                *holding = Some(accepted.holding);
+                *holding = Some(accepted);
                 ProxyMessage {
                     ack: Some(Ack { serial, snapshot_sha256 }),
                     ..ProxyMessage::default()

@@ -5,6 +5,7 @@
 //! next but who the peer proved to be.
 
 use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -31,6 +32,38 @@ pub struct ProvenPeer {
     pub leaf: Leaf,
     /// What it showed; verified again when the bundles change.
     pub chain: Vec<CertificateDer<'static>>,
+    /// The bundles under which it was verified.
+    pub under: Arc<Bundles>,
+}
+
+/// The peers of one worker that have a connection now: those with several are there once.
+#[derive(Debug, Default)]
+pub struct Peers {
+    known: RefCell<HashMap<[u8; 32], Weak<ProvenPeer>>>,
+}
+
+impl Peers {
+    /// A peer whose certificate verified just now, with the one that is there already where nothing differs.
+    pub fn proven(
+        &self,
+        leaf: Leaf,
+        chain: Vec<CertificateDer<'static>>,
+        under: Arc<Bundles>,
+    ) -> Rc<ProvenPeer> {
+        let mut known = self.known.borrow_mut();
+        let same = |peer: &Rc<ProvenPeer>| peer.chain == chain && Arc::ptr_eq(&peer.under, &under);
+        if let Some(peer) = known.get(&leaf.sha256).and_then(Weak::upgrade).filter(same) {
+            return peer;
+        }
+        // Grows only as the number of peers does, so that this costs little for each.
+        if known.len() == known.capacity() {
+            known.retain(|_, peer| peer.strong_count() > 0);
+        }
+        let key = leaf.sha256;
+        let peer = Rc::new(ProvenPeer { leaf, chain, under });
+        known.insert(key, Rc::downgrade(&peer));
+        peer
+    }
 }
 
 /// An inbound connection.
@@ -39,12 +72,12 @@ pub struct Session {
     worker: Rc<Worker>,
     port: u16,
     source: IpAddr,
-    peer: Option<ProvenPeer>,
+    peer: Option<Rc<ProvenPeer>>,
     judged: RefCell<Option<Judged>>,
     /// Of the requests that are worked on, the peer's.
     pub(crate) share: Share,
     pub(crate) in_flight: RefCell<Weak<CanonicalRequest>>,
-    verified_under: RefCell<Arc<Bundles>>,
+    verified_under: RefCell<Option<Arc<Bundles>>>,
 }
 
 /// The connection on the table in force.
@@ -73,7 +106,12 @@ pub(crate) struct About<'a> {
 
 impl Session {
     /// A connection from `source` to `port`; the peer where one was proven.
-    pub fn new(worker: &Rc<Worker>, port: u16, source: IpAddr, peer: Option<ProvenPeer>) -> Self {
+    pub fn new(
+        worker: &Rc<Worker>,
+        port: u16,
+        source: IpAddr,
+        peer: Option<Rc<ProvenPeer>>,
+    ) -> Self {
         let share = match &peer {
             Some(proven) => worker.shares.of(&proven.leaf.identity.to_string()),
             None => worker.shares.of(&source.to_canonical().to_string()),
@@ -82,10 +120,10 @@ impl Session {
             share,
             port,
             source,
-            peer,
             judged: RefCell::default(),
             in_flight: RefCell::default(),
-            verified_under: RefCell::new(worker.shared.keyring.trust().bundles()),
+            verified_under: RefCell::new(peer.as_ref().map(|peer| Arc::clone(&peer.under))),
+            peer,
             worker: Rc::clone(worker),
         }
     }
@@ -97,7 +135,7 @@ impl Session {
 
     /// The peer, where it proved who it is.
     pub fn peer(&self) -> Option<&ProvenPeer> {
-        self.peer.as_ref()
+        self.peer.as_deref()
     }
 
     /// Decides bytes, silence or foreign TLS, and writes down what is denied.
@@ -186,12 +224,12 @@ impl Session {
     pub(crate) fn peer_stands(&self) -> bool {
         let bundles = self.worker.shared.keyring.trust().bundles();
         let Some(peer) = &self.peer else { return true };
-        if Arc::ptr_eq(&self.verified_under.borrow(), &bundles) {
+        if self.verified_under.borrow().as_ref().is_some_and(|under| Arc::ptr_eq(under, &bundles)) {
             return true;
         }
         let stands = bundles.verify(&peer.chain, Role::Client, clock::now_millis()).is_ok();
         if stands {
-            *self.verified_under.borrow_mut() = bundles;
+            *self.verified_under.borrow_mut() = Some(bundles);
         }
         stands
     }

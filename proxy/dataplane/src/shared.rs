@@ -14,6 +14,8 @@ use crate::limits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
+use crate::resumption::Sessions;
+use crate::session::Peers;
 use crate::settings::Settings;
 use crate::shares::Shares;
 
@@ -24,6 +26,8 @@ pub struct Shared {
     pub settings: Settings,
     /// Who we are and whom we trust.
     pub keyring: Arc<Keyring>,
+    /// TLS sessions that may be resumed.
+    pub sessions: Sessions,
     /// What decides.
     pub enforcement: Arc<Enforcement>,
     /// What is counted.
@@ -57,6 +61,7 @@ impl Shared {
             memory: Arc::new(Memory::new(settings.memory_mib * 1024 * 1024)),
             settings,
             keyring,
+            sessions: Sessions::default(),
             enforcement: Arc::default(),
             metrics,
             denials,
@@ -93,6 +98,8 @@ pub struct Worker {
     pub exchanges: Rc<Exchanges>,
     /// How many requests and connections may be in flight to endpoints.
     pub most_calls: usize,
+    /// Who is at the other end of its connections.
+    pub peers: Peers,
 }
 
 impl Worker {
@@ -107,6 +114,7 @@ impl Worker {
             handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
             exchanges: Rc::default(),
             most_calls: limits::CALLS_IN_FLIGHT.div_ceil(count.max(1)),
+            peers: Peers::default(),
         }
     }
 }

@@ -69,6 +69,23 @@ impl StateDir {
         Ok(Some(bytes))
     }
 
+    /// Whether there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.path.join(name).is_file()
+    }
+
+    /// Removes the files whose names begin so, but for one.
+    pub fn remove_all_but(&self, front: &str, kept: &str) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let stale = |name: &str| name.starts_with(front) && name != kept;
+            if name.to_str().is_some_and(stale) {
+                fs::remove_file(self.path.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
     /// A folder in it (0700), made if it isn't there.
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);

@@ -1,6 +1,6 @@
 //! Mutual TLS 1.3 with SPIFFE identities: configurations and the verifiers that stand behind them.
 //!
-//! No resumption: who the other end is, is proven in each handshake, under the bundles of that moment (TLS-12).
+//! None of them resumes by itself: tickets come from [`crate::resumption`], which binds them (TLS-12).
 
 use std::io;
 use std::sync::{Arc, LazyLock};
@@ -10,8 +10,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
 };
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
@@ -20,7 +20,9 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::hello::Hello;
 use crate::keyring::Trust;
+use crate::resumption;
 use crate::trust::{Role, TrustError};
 
 /// HTTP/1.1 inside, between two proxies.
@@ -76,6 +78,33 @@ impl ServerConfigs {
             http2: with(&[ALPN_GRPC])?,
             unnamed: with(&[])?,
         })
+    }
+
+    /// The same, with tickets. All of them have one verifier, so that a ticket of one is good for the others.
+    #[must_use]
+    pub fn with_tickets(&self, tickets: &Arc<dyn ProducesTickets>) -> Self {
+        let with = |config: &Arc<ServerConfig>| {
+            let mut config = ServerConfig::clone(config);
+            config.ticketer = Arc::clone(tickets);
+            config.send_tls13_tickets = 1;
+            Arc::new(config)
+        };
+        Self {
+            mesh: with(&self.mesh),
+            http1: with(&self.http1),
+            http2: with(&self.http2),
+            unnamed: with(&self.unnamed),
+        }
+    }
+
+    /// The one for what the client asked for.
+    pub fn of(&self, hello: Hello) -> &Arc<ServerConfig> {
+        match hello {
+            Hello::Mesh => &self.mesh,
+            Hello::OwnHttp1 => &self.http1,
+            Hello::OwnHttp2 => &self.http2,
+            Hello::OwnUnnamed | Hello::Foreign | Hello::Incomplete => &self.unnamed,
+        }
     }
 }
 
@@ -143,6 +172,11 @@ pub fn rejected_peer(error: &io::Error) -> Option<String> {
     }
 }
 
+/// A chain that was not believed after the handshake, as if it had not been believed in it.
+pub fn not_believed(error: TrustError) -> io::Error {
+    io::Error::other(refused(error))
+}
+
 #[derive(Debug)]
 struct PeerIsClient {
     trust: Arc<Trust>,
@@ -160,7 +194,9 @@ impl ClientCertVerifier for PeerIsClient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let chain = whole_chain(end_entity, intermediates);
-        self.trust.bundles().verify(&chain, Role::Client, millis(now)).map_err(refused)?;
+        let leaf =
+            self.trust.bundles().verify(&chain, Role::Client, millis(now)).map_err(refused)?;
+        resumption::proven(millis(now), leaf.not_after_millis);
         Ok(ClientCertVerified::assertion())
     }
 

@@ -9,7 +9,7 @@ use crate::{
     network::canonical_address,
     ports::{Port, View},
     rows::{Revocation, Revoked, RouteId},
-    rules::{RuleList, Standing},
+    rules::{Rules, Standing},
     subject::Peering,
     table::Table,
     time::Timestamp,
@@ -54,6 +54,10 @@ pub struct Connection {
     would_be: Option<Resolved>,
 }
 
+/// LIMIT: of how many routes a connection keeps what they come to for its peer; it begins anew beyond. Without it a peer
+/// that asks for each of ten thousand routes would take a megabyte for each of its connections.
+const MOST_STANDINGS: usize = 256;
+
 type Standings = HashMap<RouteId, Rc<Standing>, foldhash::fast::RandomState>;
 
 /// Standings, the port's at once and a route's when it is first asked for.
@@ -78,7 +82,7 @@ impl Connection {
         let resolve = |view| {
             let peering = Peering { identity: peer.as_ref().map(|peer| &peer.identity), source };
             Resolved {
-                at_port: port.at_port.standing(&table, &peering, view),
+                at_port: port.at_port.rules().standing(&table, &port, &peering, view),
                 ..Resolved::default()
             }
         };
@@ -160,13 +164,13 @@ impl Connection {
     /// What the rules come to that count for requests which selected the route.
     pub(crate) fn selected(&self, route: RouteId, view: View) -> Rc<Standing> {
         let cache = &self.resolved(view).selected;
-        self.cached(cache, route, view, |port| port.by_selected.get(&route))
+        self.cached(cache, route, view, |port| port.by_selected.of(route))
     }
 
     /// What the rules come to that count for requests which the route matches.
     pub(crate) fn matched(&self, route: RouteId, view: View) -> Rc<Standing> {
         let cache = &self.resolved(view).matched;
-        self.cached(cache, route, view, |port| port.by_matched.get(&route))
+        self.cached(cache, route, view, |port| port.by_matched.of(route))
     }
 
     fn resolved(&self, view: View) -> &Resolved {
@@ -181,16 +185,19 @@ impl Connection {
         cache: &RefCell<Standings>,
         route: RouteId,
         view: View,
-        list: impl Fn(&'c Port) -> Option<&'c RuleList>,
+        list: impl Fn(&'c Port) -> Option<Rules<'c>>,
     ) -> Rc<Standing> {
         if let Some(known) = cache.borrow().get(&route) {
             return Rc::clone(known);
         }
         let standing = list(&self.port)
-            .map(|list| Rc::new(list.standing(&self.table, &self.peering(), view)))
+            .map(|list| Rc::new(list.standing(&self.table, &self.port, &self.peering(), view)))
             .unwrap_or_default();
-        // LIMIT: one entry per route of the table at most.
-        cache.borrow_mut().insert(route, Rc::clone(&standing));
+        let mut cache = cache.borrow_mut();
+        if cache.len() >= MOST_STANDINGS {
+            cache.clear();
+        }
+        cache.insert(route, Rc::clone(&standing));
         standing
     }
 }

@@ -98,11 +98,11 @@ impl<'a> Read<'a> {
             && (!port.profile().lenient || speaks(connection, request))
         {
             read.request = Some(request);
-            let routes = &connection.table().routes;
+            let matches = &connection.table().matches;
             if !port.routes().is_empty() {
-                read.selected = port.selector.select(routes, request);
+                read.selected = port.selector.select(matches, request);
             }
-            port.guard.concerned(routes, request, &mut read.matched);
+            port.guard.concerned(matches, request, &mut read.matched);
         }
         read
     }
@@ -184,7 +184,7 @@ impl<'a> Read<'a> {
             .port()
             .rules()
             .filter(|id| {
-                table.rule(*id).is_some_and(|rule| {
+                table.rules.get(*id).is_some_and(|rule| {
                     let on_route = rule.level == crate::rows::Level::Route;
                     rule.audit
                         && rule.effect == effect
@@ -293,7 +293,7 @@ fn by_rules(connection: &Connection, read: &Read<'_>, now: Timestamp, view: View
 /// A Deny that met its peer only through A3 says so (D3).
 fn denied(connection: &Connection, rule: RuleId) -> Reason {
     let names_identities =
-        connection.table().rule(rule).is_some_and(|rule| rule.identities.is_some());
+        connection.table().rules.get(rule).is_some_and(|rule| rule.identities().is_some());
     if connection.peer().is_none() && names_identities {
         Reason::NoIdentity
     } else {
@@ -328,7 +328,7 @@ fn settle(
 ) -> Firsts {
     let mut settled = standing.settled;
     for Pending { id, lacks_identity } in &standing.pending {
-        let Some(rule) = connection.table().rule(*id) else { continue };
+        let Some(rule) = connection.table().rules.get(*id) else { continue };
         if !holds_now(connection, *id, request, now) {
             continue;
         }
@@ -348,15 +348,19 @@ fn holds_now(
     request: Option<&CanonicalRequest>,
     now: Timestamp,
 ) -> bool {
-    let Some(rule) = connection.table().rule(id) else { return false };
-    if is_expired(rule.valid_until, now) {
+    let rules = &connection.table().rules;
+    let Some(rule) = rules.get(id) else { return false };
+    if is_expired(rules.valid_until(rule), now) {
         return false;
     }
     if rule.scope == crate::rows::Scope::Http && request.is_none() {
         return false;
     }
     connection.port().conditions_satisfied(id)
-        || rule.conditions.iter().all(|index| condition_holds(connection, id, *index, request))
+        || rules
+            .conditions(rule)
+            .iter()
+            .all(|index| condition_holds(connection, id, *index, request))
 }
 
 /// A grant ends at the instant that `validUntil` names (A7).
@@ -373,7 +377,7 @@ pub(crate) fn condition_holds(
 ) -> bool {
     let table = connection.table();
     let (Some(rule), Some(condition), Some(request)) =
-        (table.rule(id), table.condition(id, index), request)
+        (table.rules.get(id), table.condition(id, index), request)
     else {
         return false;
     };

@@ -49,7 +49,7 @@ pub fn near_misses(
         .port()
         .rules()
         .filter(|id| {
-            table.rule(*id).is_some_and(|rule| rule.effect == Effect::Allow && !rule.audit)
+            table.rules.get(*id).is_some_and(|rule| rule.effect == Effect::Allow && !rule.audit)
         })
         .map(|id| NearMiss {
             rule: id,
@@ -73,7 +73,7 @@ pub(crate) struct Dimensions {
 impl Dimensions {
     pub(crate) fn of(connection: &Connection, read: &Read<'_>, now: Timestamp, id: RuleId) -> Self {
         let table = connection.table();
-        let Some(rule) = table.rule(id) else {
+        let Some(rule) = table.rules.get(id) else {
             return Self {
                 failed: vec![Dimension::Route],
                 effect: Effect::Allow,
@@ -94,14 +94,14 @@ impl Dimensions {
             failed.push(Dimension::Route);
         }
         if !connection.port().conditions_satisfied(id) {
-            let conditions = rule.conditions.iter().enumerate();
+            let conditions = table.rules.conditions(rule).iter().enumerate();
             failed.extend(
                 conditions
                     .filter(|(_, index)| !condition_holds(connection, id, **index, read.request))
                     .map(|(place, _)| Dimension::Condition(place)),
             );
         }
-        if is_expired(rule.valid_until, now) {
+        if is_expired(table.rules.valid_until(rule), now) {
             failed.push(Dimension::Expired);
         }
         let unconcerned = failed.len() > beside_peer;
@@ -119,8 +119,8 @@ fn scope_holds(connection: &Connection, read: &Read<'_>, scope: Scope) -> bool {
         Scope::Port => true,
         Scope::Http => read.request.is_some(),
         Scope::Selected(route) => read.selected == Some(route),
-        Scope::Matched(route) => read.request.is_some_and(|request| {
-            connection.table().route(route).is_some_and(|route| route.concerns(request))
-        }),
+        Scope::Matched(route) => {
+            read.request.is_some_and(|request| connection.table().matches.concern(route, request))
+        }
     }
 }

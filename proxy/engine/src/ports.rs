@@ -1,11 +1,9 @@
 //! One port of a table, ready to decide: its rules sorted by what they concern, its routes by host and path.
 
-use hashbrown::HashMap;
-
 use crate::{
     gate::GateProfile,
     rows::{Access, ClusterConditions, Effect, PortRow, Probe, Protocol, RouteId, RuleId, Scope},
-    rules::RuleList,
+    rules::{RuleList, RulesByRoute},
     selection::{Guard, Selector},
     table::Table,
 };
@@ -35,9 +33,9 @@ pub struct Port {
     /// Rules of the scopes port and HTTP, the cluster's included.
     pub(crate) at_port: RuleList,
     /// Allows of a route, and the route's own unreadability.
-    pub(crate) by_selected: HashMap<RouteId, RuleList, foldhash::fast::RandomState>,
+    pub(crate) by_selected: RulesByRoute,
     /// Denies, Requires and unreadable policies of a route (A5).
-    pub(crate) by_matched: HashMap<RouteId, RuleList, foldhash::fast::RandomState>,
+    pub(crate) by_matched: RulesByRoute,
     pub(crate) selector: Selector,
     pub(crate) guard: Guard,
     cluster: Vec<RuleId>,
@@ -46,9 +44,10 @@ pub struct Port {
 }
 
 impl Port {
+    /// With the hosts of the table's routes.
     pub(crate) fn new(
-        table: &Table,
-        row: PortRow,
+        (table, hosts): (&Table, &[Box<[Box<str>]>]),
+        mut row: PortRow,
         cluster: Vec<RuleId>,
         profile: GateProfile,
     ) -> Self {
@@ -56,37 +55,40 @@ impl Port {
         let opaque = matches!(row.protocol, Protocol::Opaque | Protocol::Tls);
         port.cluster.retain(|id| {
             row.cluster_conditions != ClusterConditions::PassOver
-                || table.rule(*id).is_none_or(|rule| rule.conditions.is_empty())
+                || table.rules.get(*id).is_none_or(|rule| !rule.has_conditions())
         });
-        let mut guarded = Vec::new();
+        let (mut at_port, mut by_selected, mut by_matched) = (Vec::new(), Vec::new(), Vec::new());
         for id in row.rules.iter().chain(&port.cluster).copied() {
-            let Some(rule) = table.rule(id) else { continue };
+            let Some(rule) = table.rules.get(id) else { continue };
             let satisfied = row.cluster_conditions == ClusterConditions::Satisfied
                 && port.cluster.binary_search(&id).is_ok();
             match rule.scope {
-                Scope::Port | Scope::Http => port.at_port.push(table, id, satisfied),
-                Scope::Selected(route) => {
-                    port.by_selected.entry(route).or_default().push(table, id, false);
-                }
-                Scope::Matched(route) => {
-                    guarded.push(route);
-                    port.by_matched.entry(route).or_default().push(table, id, false);
-                }
+                Scope::Port | Scope::Http => at_port.push(id),
+                Scope::Selected(route) => by_selected.push((route, id)),
+                Scope::Matched(route) => by_matched.push((route, id)),
             }
             let reads = rule.effect != Effect::Allow
-                && (rule.scope != Scope::Port || (!rule.conditions.is_empty() && !satisfied));
+                && (rule.scope != Scope::Port || (rule.has_conditions() && !satisfied));
             let http_only = reads && !opaque;
             port.http_only[0] |= http_only && !rule.audit;
             port.http_only[1] |= http_only;
             port.differs |= rule.audit;
         }
+        let mut guarded: Vec<RouteId> = by_matched.iter().map(|(route, _)| *route).collect();
         guarded.sort_unstable();
         guarded.dedup();
+        port.at_port = RuleList::new(table, at_port);
+        port.by_selected = RulesByRoute::new(table, by_selected);
+        port.by_matched = RulesByRoute::new(table, by_matched);
         port.profile.lenient = row.access == Access::Audit && !port.http_only[0] && !opaque;
         port.differs |= row.access == Access::Audit;
         port.http_only.iter_mut().for_each(|flag| *flag |= !row.routes.is_empty() && !opaque);
-        port.selector = Selector::new(&table.routes, &row.routes);
-        port.guard = Guard::new(&table.routes, &guarded);
+        port.selector = Selector::new(&table.matches, hosts, &row.routes);
+        port.guard = Guard::new(&table.matches, &guarded);
+        row.rules.shrink_to_fit();
+        row.routes.shrink_to_fit();
+        row.probes.shrink_to_fit();
+        port.cluster.shrink_to_fit();
         port.row = row;
         port
     }

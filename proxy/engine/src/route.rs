@@ -71,25 +71,50 @@ impl PathText {
 impl PathTest {
     /// Whether the path satisfies it.
     pub fn holds(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
-        let (normal, folded) = match rigour {
-            Rigour::EveryValue => (request.path(), None),
-            Rigour::AnyValue => (request.path(), Some(request.folded_path())),
-        };
+        self.view().holds(request, rigour)
+    }
+
+    fn view(&self) -> PathView<'_> {
         match self {
-            Self::Exact(text) => {
-                normal == &*text.normal || folded.is_some_and(|path| path == &*text.folded)
+            Self::Exact(text) => PathView::Exact(&text.normal, &text.folded),
+            Self::Prefix(text) => PathView::Prefix(&text.normal, &text.folded),
+            Self::Regex(pattern) => PathView::Regex(pattern),
+            Self::LastSegment(text) => PathView::LastSegment(&text.normal, &text.folded),
+        }
+    }
+}
+
+/// A [`PathTest`], wherever its texts are: normal, then folded. The one place where paths are compared with one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PathView<'t> {
+    Exact(&'t str, &'t str),
+    Prefix(&'t str, &'t str),
+    Regex(&'t Pattern),
+    LastSegment(&'t str, &'t str),
+}
+
+impl PathView<'_> {
+    pub(crate) fn holds(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
+        let path = request.path();
+        let folded_path = match rigour {
+            Rigour::EveryValue => None,
+            Rigour::AnyValue => Some(request.folded_path()),
+        };
+        match *self {
+            Self::Exact(normal, folded) => {
+                path == normal || folded_path.is_some_and(|path| path == folded)
             }
-            Self::Prefix(text) => {
-                path_has_prefix(normal, &text.normal)
-                    || folded.is_some_and(|path| path_has_prefix(path, &text.folded))
+            Self::Prefix(normal, folded) => {
+                path_has_prefix(path, normal)
+                    || folded_path.is_some_and(|path| path_has_prefix(path, folded))
             }
             Self::Regex(pattern) => {
-                pattern.matches(normal.as_bytes())
-                    || folded.is_some_and(|path| pattern.matches(path.as_bytes()))
+                pattern.matches(path.as_bytes())
+                    || folded_path.is_some_and(|path| pattern.matches(path.as_bytes()))
             }
-            Self::LastSegment(text) => {
-                method_of(normal) == Some(&text.normal)
-                    || folded.is_some_and(|path| method_of(path) == Some(&text.folded))
+            Self::LastSegment(normal, folded) => {
+                method_of(path) == Some(normal)
+                    || folded_path.is_some_and(|path| method_of(path) == Some(folded))
             }
         }
     }
@@ -144,17 +169,38 @@ pub struct Match {
 impl Match {
     /// Whether the request matches. Kind and host of the route are looked at by whoever selects.
     pub fn holds(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
-        self.path.holds(request, rigour) && self.holds_beside_path(request, rigour)
+        let view = MatchView {
+            path: self.path.view(),
+            method: self.method.as_deref(),
+            headers: &self.headers,
+            query: &self.query,
+        };
+        view.holds(request, rigour)
     }
 
     /// Whether nothing beside the path is asked.
     pub(crate) fn asks_for_path_only(&self) -> bool {
         self.method.is_none() && self.headers.is_empty() && self.query.is_empty()
     }
+}
+
+/// A [`Match`], wherever it is kept. The one place where requests are compared with one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MatchView<'t> {
+    pub(crate) path: PathView<'t>,
+    pub(crate) method: Option<&'t str>,
+    pub(crate) headers: &'t [NamedMatch],
+    pub(crate) query: &'t [NamedMatch],
+}
+
+impl MatchView<'_> {
+    pub(crate) fn holds(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
+        self.path.holds(request, rigour) && self.holds_beside_path(request, rigour)
+    }
 
     /// The same without the path, for an index that has found the path already.
     pub(crate) fn holds_beside_path(&self, request: &CanonicalRequest, rigour: Rigour) -> bool {
-        self.method.as_deref().is_none_or(|method| method == request.method())
+        self.method.is_none_or(|method| method == request.method())
             && self.headers.iter().all(|header| match rigour {
                 Rigour::EveryValue => {
                     satisfied(header, rigour, request.header_values(&header.name))

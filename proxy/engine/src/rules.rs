@@ -4,72 +4,143 @@ use hashbrown::HashMap;
 
 use crate::{
     identity::covering,
-    ports::View,
-    rows::{Effect, Rule, RuleId, Scope},
+    ports::{Port, View},
+    rows::{Effect, RouteId, RuleId, Scope},
+    stored::Stored,
     subject::{Met, Peering, meets},
     table::Table,
 };
 
 type Forms = HashMap<Box<str>, RuleId, foldhash::fast::RandomState>;
 
-/// Rules of one scope in order of attribution.
-///
-/// A grant to plain identities that asks for nothing else is found by the identity, so that a list of ten thousand
-/// grants costs a peer four lookups; the others are few or bounded (semantics V8).
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RuleList {
-    grants: Forms,
-    others: Vec<Listed>,
-}
+/// From how many plain grants on a list is looked up by identity. Below it is as quick to ask each, and a list for each of
+/// ten thousand routes costs nothing beside its rules.
+const INDEXED_GRANTS: usize = 16;
 
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    id: RuleId,
-    /// Its conditions count as satisfied on this port.
-    satisfied: bool,
+/// Rules of one scope.
+///
+/// A grant to plain identities that asks for nothing else is found by the identity where there are many, so that a list of
+/// ten thousand grants costs a peer four lookups; the others are few or bounded (semantics V8).
+#[derive(Debug, Default)]
+pub(crate) struct RuleList {
+    grants: Option<Forms>,
+    others: Box<[RuleId]>,
 }
 
 impl RuleList {
-    pub(crate) fn push(&mut self, table: &Table, id: RuleId, satisfied: bool) {
-        let Some(rule) = table.rule(id) else { return };
-        let plain = rule.effect == Effect::Allow
-            && !rule.audit
-            && rule.networks.is_none()
-            && rule.conditions.is_empty()
-            && rule.valid_until.is_none();
-        let forms = rule
-            .identities
-            .filter(|_| plain)
-            .and_then(|index| table.identities(id, index))
-            .filter(|set| !set.is_empty())
-            .and_then(|set| set.plain_forms());
-        match forms {
-            Some(forms) => {
-                for form in forms {
-                    let first = self.grants.entry(form.into()).or_insert(id);
-                    *first = (*first).min(id);
-                }
-            }
-            None => self.others.push(Listed { id, satisfied }),
-        }
+    pub(crate) fn new(table: &Table, mut rules: Vec<RuleId>) -> Self {
+        let grants = take_grants(table, &mut rules);
+        Self { grants, others: rules.into_boxed_slice() }
     }
 
+    pub(crate) fn rules(&self) -> Rules<'_> {
+        Rules { grants: self.grants.as_ref(), others: &self.others }
+    }
+}
+
+/// Lists of rules by the route that they concern.
+#[derive(Debug, Default)]
+pub(crate) struct RulesByRoute {
+    /// Rising.
+    routes: Box<[RouteId]>,
+    /// Where the list of each ends in `others`.
+    ends: Box<[u32]>,
+    others: Box<[RuleId]>,
+    grants: HashMap<RouteId, Forms, foldhash::fast::RandomState>,
+}
+
+impl RulesByRoute {
+    pub(crate) fn new(table: &Table, mut rules: Vec<(RouteId, RuleId)>) -> Self {
+        rules.sort_unstable();
+        let (mut routes, mut ends, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        let mut indexed = HashMap::default();
+        for chunk in rules.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((route, _)) = chunk.first() else { continue };
+            let mut list = chunk.iter().map(|(_, rule)| *rule).collect();
+            if let Some(grants) = take_grants(table, &mut list) {
+                indexed.insert(*route, grants);
+            }
+            others.append(&mut list);
+            routes.push(*route);
+            // There are no more than there are rules, of which none has an index beyond 31 bits.
+            ends.push(u32::try_from(others.len()).unwrap_or(u32::MAX));
+        }
+        let (routes, ends, others) = (routes.into(), ends.into(), others.into());
+        Self { routes, ends, others, grants: indexed }
+    }
+
+    pub(crate) fn of(&self, route: RouteId) -> Option<Rules<'_>> {
+        let place = self.routes.binary_search(&route).ok()?;
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
+        let end = self.ends.get(place).copied()?;
+        let others = self.others.get(start.unwrap_or(0) as usize..end as usize)?;
+        let grants = if self.grants.is_empty() { None } else { self.grants.get(&route) };
+        Some(Rules { grants, others })
+    }
+}
+
+/// Takes the plain grants out of a list where they are many.
+fn take_grants(table: &Table, rules: &mut Vec<RuleId>) -> Option<Forms> {
+    let many = rules.iter().filter(|id| plain_forms(table, **id).is_some()).nth(INDEXED_GRANTS - 1);
+    many?;
+    let mut grants = Forms::default();
+    rules.retain(|id| {
+        let Some(forms) = plain_forms(table, *id) else { return true };
+        for form in forms {
+            let first = grants.entry(form.into()).or_insert(*id);
+            *first = (*first).min(*id);
+        }
+        false
+    });
+    Some(grants)
+}
+
+/// The identities that a rule grants to, where it asks for nothing else.
+fn plain_forms(table: &Table, id: RuleId) -> Option<impl Iterator<Item = &str>> {
+    let rule = table.rules.get(id)?;
+    let plain = rule.effect == Effect::Allow
+        && !rule.audit
+        && rule.networks().is_none()
+        && !rule.has_conditions()
+        && !rule.ends();
+    let set = rule.identities().filter(|_| plain)?;
+    table.identities(id, set).filter(|set| !set.is_empty())?.plain_forms()
+}
+
+/// One list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'t> {
+    grants: Option<&'t Forms>,
+    others: &'t [RuleId],
+}
+
+impl Rules<'_> {
     /// What the list comes to for a peer, before any request.
-    pub(crate) fn standing(&self, table: &Table, peering: &Peering<'_>, view: View) -> Standing {
+    pub(crate) fn standing(
+        &self,
+        table: &Table,
+        port: &Port,
+        peering: &Peering<'_>,
+        view: View,
+    ) -> Standing {
         let mut standing = Standing::default();
-        match peering.identity() {
-            Some(identity) => {
-                let granted = covering(identity).filter_map(|form| self.grants.get(form)).min();
+        match (self.grants, peering.identity()) {
+            (Some(grants), Some(identity)) => {
+                let granted = covering(identity).filter_map(|form| grants.get(form)).min();
                 if let Some(rule) = granted {
                     standing.settled.note(Effect::Allow, *rule);
                 }
             }
-            None => standing.settled.identity_would_help = !self.grants.is_empty(),
+            (grants, None) => {
+                standing.settled.identity_would_help = grants.is_some_and(|it| !it.is_empty());
+            }
+            (None, Some(_)) => {}
         }
-        for listed in &self.others {
-            let Some(rule) = table.rule(listed.id) else { continue };
+        for id in self.others {
+            let Some(rule) = table.rules.get(*id) else { continue };
             if view == View::WouldBe || !rule.audit {
-                standing.add(table, peering, *listed, rule);
+                let satisfied = port.conditions_satisfied(*id);
+                standing.add(table, peering, (*id, rule), satisfied);
             }
         }
         standing
@@ -146,19 +217,25 @@ pub(crate) struct Pending {
 }
 
 impl Standing {
-    fn add(&mut self, table: &Table, peering: &Peering<'_>, listed: Listed, rule: &Rule) {
-        let met = meets(table, listed.id, rule, peering);
+    /// `satisfied`: its conditions count as satisfied on this port.
+    fn add(
+        &mut self,
+        table: &Table,
+        peering: &Peering<'_>,
+        (id, rule): (RuleId, &Stored),
+        satisfied: bool,
+    ) {
+        let met = meets(table, id, rule, peering);
         let lacks_identity = rule.effect == Effect::Allow && met == Met::LacksIdentity;
         if !applies(rule.effect, met) && !lacks_identity {
             return;
         }
-        let depends = rule.scope == Scope::Http
-            || rule.valid_until.is_some()
-            || !(rule.conditions.is_empty() || listed.satisfied);
+        let depends =
+            rule.scope == Scope::Http || rule.ends() || (rule.has_conditions() && !satisfied);
         match (depends, lacks_identity) {
-            (true, _) => self.pending.push(Pending { id: listed.id, lacks_identity }),
+            (true, _) => self.pending.push(Pending { id, lacks_identity }),
             (false, true) => self.settled.identity_would_help = true,
-            (false, false) => self.settled.note(rule.effect, listed.id),
+            (false, false) => self.settled.note(rule.effect, id),
         }
     }
 }

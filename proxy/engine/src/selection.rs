@@ -1,156 +1,198 @@
 //! Finding routes without walking them: which route a request selects (R3), and which routes concern it (A5).
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::{HashMap, HashTable};
 
 use crate::{
     condition::{Rigour, host_matches},
+    matches::{MatchId, Matches, PathKind},
     request::CanonicalRequest,
-    route::{Match, PathTest, Route, RouteKind, is_grpc_request, method_of},
+    route::{is_grpc_request, method_of},
     rows::RouteId,
+    strings::HIGH,
 };
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Hasher = foldhash::fast::RandomState;
+type Map<K, V> = HashMap<K, V, Hasher>;
 
-/// One match of one rule of one route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    route: RouteId,
-    rule: u32,
-    matched: u32,
-    /// Of a GRPCRoute.
-    grpc: bool,
-    /// Asks for nothing but the path.
-    plain: bool,
+/// Rank among matches whose host and path rank the same: method, headers, query parameters (more first), then age, rule
+/// and match (earlier first), which is the order of the matches.
+type Rank = (u8, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>, MatchId);
+
+fn rank(matches: &Matches, id: MatchId) -> Rank {
+    let grpc = matches.get(id).is_some_and(|stored| stored.grpc);
+    let (method, headers, query) = matches.view(id).map_or((false, 0, 0), |matched| {
+        (matched.method.is_some(), matched.headers.len(), matched.query.len())
+    });
+    (u8::from(!(method || grpc)), std::cmp::Reverse(headers), std::cmp::Reverse(query), id)
 }
 
-impl Entry {
-    /// Most matches ask for the path alone, which the index has found: then nothing is looked up.
-    fn holds_beside_path(
-        self,
-        routes: &[Route],
-        request: &CanonicalRequest,
-        rigour: Rigour,
-    ) -> bool {
-        self.plain
-            || find(routes, self).is_some_and(|matched| matched.holds_beside_path(request, rigour))
+/// Matches by their text, which is looked up where it is kept. A slot is one match, or the place of a list of several.
+#[derive(Debug, Clone, Default)]
+struct ByText {
+    slots: HashTable<u32>,
+    lists: Box<[Box<[MatchId]>]>,
+    hasher: Hasher,
+    folded: bool,
+}
+
+impl ByText {
+    /// Each list in order of rank.
+    fn new(matches: &Matches, mut which: Vec<MatchId>, folded: bool) -> Self {
+        let text = |id: MatchId| matches.text(id, folded);
+        which.sort_by_cached_key(|id| (text(*id), rank(matches, *id)));
+        let groups = || which.chunk_by(|one, other| text(*one) == text(*other));
+        let mut lists = Vec::new();
+        let hasher = Hasher::default();
+        let mut slots = HashTable::with_capacity(groups().count());
+        for group in groups() {
+            let Some(first) = group.first().copied() else { continue };
+            let slot = if group.len() == 1 {
+                first
+            } else {
+                lists.push(Box::from(group));
+                // No more than there are matches, of which none has an index beyond 31 bits.
+                HIGH | u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
+            };
+            let rehash = |slot: &u32| hasher.hash_one(text(first_of(&lists, *slot)));
+            slots.insert_unique(hasher.hash_one(text(first)), slot, rehash);
+        }
+        Self { slots, lists: lists.into(), hasher, folded }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Those with this text.
+    fn get(&self, matches: &Matches, text: &str) -> &[MatchId] {
+        let is = |slot: &u32| matches.text(first_of(&self.lists, *slot), self.folded) == text;
+        self.slots
+            .find(self.hasher.hash_one(text), is)
+            .map_or(&[][..], |slot| list_of(&self.lists, slot))
     }
 }
 
-/// Rank among matches whose host and path rank the same: method, headers, query parameters (more first), then age, rule
-/// and match (earlier first).
-type Rank = (u8, std::cmp::Reverse<usize>, std::cmp::Reverse<usize>, Entry0);
-type Entry0 = (RouteId, u32, u32);
+fn list_of<'l>(lists: &'l [Box<[MatchId]>], slot: &'l u32) -> &'l [MatchId] {
+    if slot & HIGH == 0 {
+        return std::slice::from_ref(slot);
+    }
+    lists.get((slot & !HIGH) as usize).map_or(&[], |list| list)
+}
+
+fn first_of(lists: &[Box<[MatchId]>], slot: u32) -> MatchId {
+    list_of(lists, &slot).first().copied().unwrap_or(MatchId::MAX)
+}
 
 /// Matches by their path.
 #[derive(Debug, Clone, Default)]
 struct PathIndex {
-    exact: Map<Box<str>, Vec<Entry>>,
+    exact: ByText,
     prefix: Prefixes,
     /// Longest pattern first.
-    regex: Vec<(usize, Entry)>,
-    last_segment: Map<Box<str>, Vec<Entry>>,
+    regex: Box<[MatchId]>,
+    last_segment: ByText,
 }
 
 impl PathIndex {
-    fn insert(&mut self, test: &PathTest, entry: Entry, folded: bool) {
-        let key = |text: &crate::route::PathText| {
-            if folded { text.folded.clone() } else { text.normal.clone() }
+    /// By the folded path, or by the normal one.
+    fn new(matches: &Matches, which: &[MatchId], folded: bool) -> Self {
+        let of = |kind: PathKind| -> Vec<MatchId> {
+            let is = |id: &MatchId| matches.get(*id).is_some_and(|stored| stored.kind == kind);
+            which.iter().copied().filter(is).collect()
         };
-        match test {
-            PathTest::Exact(text) => self.exact.entry(key(text)).or_default().push(entry),
-            PathTest::Prefix(text) => self.prefix.insert(key(text), entry),
-            PathTest::Regex(pattern) => self.regex.push((pattern.length(), entry)),
-            PathTest::LastSegment(text) => {
-                self.last_segment.entry(key(text)).or_default().push(entry);
-            }
+        let mut regex = of(PathKind::Regex);
+        regex.sort_by_cached_key(|id| regex_rank(matches, *id));
+        Self {
+            exact: ByText::new(matches, of(PathKind::Exact), folded),
+            prefix: Prefixes::new(matches, of(PathKind::Prefix), folded),
+            regex: regex.into_boxed_slice(),
+            last_segment: ByText::new(matches, of(PathKind::LastSegment), folded),
         }
     }
 
-    fn sort(&mut self, routes: &[Route]) {
-        let by_rank = |a: &Entry, b: &Entry| rank(routes, *a).cmp(&rank(routes, *b));
-        self.exact.values_mut().for_each(|entries| entries.sort_by(by_rank));
-        self.prefix.entries.values_mut().for_each(|entries| entries.sort_by(by_rank));
-        self.last_segment.values_mut().for_each(|entries| entries.sort_by(by_rank));
-        self.regex.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| by_rank(&a.1, &b.1)));
-    }
-
-    /// The first entry, by R3, that `accepts`.
+    /// The first match, by R3, that `accepts`.
     fn first(
         &self,
-        routes: &[Route],
+        matches: &Matches,
         request: &CanonicalRequest,
-        accepts: impl Fn(Entry) -> bool,
-    ) -> Option<RouteId> {
+        accepts: impl Fn(MatchId) -> bool,
+    ) -> Option<MatchId> {
         let path = request.path();
-        let pick = |entries: Option<&Vec<Entry>>| {
-            entries.and_then(|entries| entries.iter().copied().find(|entry| accepts(*entry)))
-        };
-        if let Some(entry) = pick(self.exact.get(path)) {
-            return Some(entry.route);
+        let pick = |list: &[MatchId]| list.iter().copied().find(|id| accepts(*id));
+        if !self.exact.is_empty()
+            && let Some(id) = pick(self.exact.get(matches, path))
+        {
+            return Some(id);
         }
-        let regex = self.regex.iter().find(|(_, entry)| {
-            find(routes, *entry)
-                .is_some_and(|matched| matched.path.holds(request, Rigour::EveryValue))
-                && accepts(*entry)
-        });
-        let regex = regex.copied();
+        let holds = |id: &MatchId| path_holds(matches, *id, request, Rigour::EveryValue);
+        let regex = self.regex.iter().copied().find(|id| holds(id) && accepts(*id));
         let method = if self.last_segment.is_empty() { None } else { method_of(path) };
         let last = method.and_then(|method| {
-            pick(self.last_segment.get(method)).map(|entry| (method.len(), entry))
+            pick(self.last_segment.get(matches, method)).map(|id| (method.len(), id))
         });
         match (regex, last) {
-            (Some((length, entry)), Some((other, last))) => {
-                let key = |length: usize, entry| (std::cmp::Reverse(length), rank(routes, entry));
-                let first = key(length, entry) <= key(other, last);
-                return Some(if first { entry.route } else { last.route });
+            (Some(regex), Some((length, last))) => {
+                let other = (std::cmp::Reverse(length), rank(matches, last));
+                return Some(if regex_rank(matches, regex) <= other { regex } else { last });
             }
-            (Some((_, entry)), None) | (None, Some((_, entry))) => return Some(entry.route),
+            (Some(id), None) | (None, Some((_, id))) => return Some(id),
             (None, None) => {}
         }
-        self.prefix.of(path).find_map(|entries| pick(Some(entries))).map(|entry| entry.route)
+        self.prefix.of(matches, path).find_map(pick)
     }
 
-    /// Every entry whose path matches the folded path.
-    fn each(&self, request: &CanonicalRequest, routes: &[Route], mut visit: impl FnMut(Entry)) {
+    /// Every match whose path matches the folded path.
+    fn each(&self, matches: &Matches, request: &CanonicalRequest, mut visit: impl FnMut(MatchId)) {
         let path = request.folded_path();
-        let mut all = |entries: Option<&Vec<Entry>>| {
-            entries.into_iter().flatten().copied().for_each(&mut visit);
-        };
-        all(self.exact.get(path));
-        self.prefix.of(path).for_each(|entries| all(Some(entries)));
+        let mut all = |list: &[MatchId]| list.iter().copied().for_each(&mut visit);
+        all(self.exact.get(matches, path));
+        self.prefix.of(matches, path).for_each(&mut all);
         if let Some(method) = method_of(path) {
-            all(self.last_segment.get(method));
+            all(self.last_segment.get(matches, method));
         }
-        for (_, entry) in &self.regex {
-            if find(routes, *entry)
-                .is_some_and(|matched| matched.path.holds(request, Rigour::AnyValue))
-            {
-                visit(*entry);
+        for id in &self.regex {
+            if path_holds(matches, *id, request, Rigour::AnyValue) {
+                visit(*id);
             }
         }
     }
+}
+
+fn regex_rank(matches: &Matches, id: MatchId) -> (std::cmp::Reverse<usize>, Rank) {
+    (std::cmp::Reverse(matches.pattern_length(id)), rank(matches, id))
+}
+
+fn path_holds(matches: &Matches, id: MatchId, request: &CanonicalRequest, rigour: Rigour) -> bool {
+    matches.view(id).is_some_and(|matched| matched.path.holds(request, rigour))
 }
 
 /// Matches by the prefix that they ask for.
 #[derive(Debug, Clone, Default)]
 struct Prefixes {
-    entries: Map<Box<str>, Vec<Entry>>,
+    matches: ByText,
     /// The lengths that occur, a bit each; from 63 on they share one. Other lengths aren't even hashed.
     lengths: u64,
 }
 
 impl Prefixes {
-    fn insert(&mut self, prefix: Box<str>, entry: Entry) {
-        self.lengths |= length_bit(&prefix);
-        self.entries.entry(prefix).or_default().push(entry);
+    fn new(matches: &Matches, which: Vec<MatchId>, folded: bool) -> Self {
+        let lengths = which.iter().map(|id| length_bit(matches.text(*id, folded)));
+        let lengths = lengths.fold(0, |all, bit| all | bit);
+        Self { matches: ByText::new(matches, which, folded), lengths }
     }
 
     /// Those under each prefix of the path, longest first.
-    fn of<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<Entry>> {
-        let path = if self.entries.is_empty() { "" } else { path };
+    fn of<'a>(
+        &'a self,
+        matches: &'a Matches,
+        path: &'a str,
+    ) -> impl Iterator<Item = &'a [MatchId]> {
+        let path = if self.matches.is_empty() { "" } else { path };
         prefixes(path)
             .filter(|prefix| self.lengths & length_bit(prefix) != 0)
-            .filter_map(|prefix| self.entries.get(prefix))
+            .map(|prefix| self.matches.get(matches, prefix))
     }
 }
 
@@ -171,25 +213,6 @@ fn shortened(path: &str) -> Option<&str> {
     memchr::memrchr(b'/', path.as_bytes()).and_then(|end| path.get(..end))
 }
 
-fn find(routes: &[Route], entry: Entry) -> Option<&Match> {
-    routes
-        .get(entry.route as usize)
-        .and_then(|route| route.rules.get(entry.rule as usize))
-        .and_then(|rule| rule.get(entry.matched as usize))
-}
-
-fn rank(routes: &[Route], entry: Entry) -> Rank {
-    let (method, headers, query) = find(routes, entry).map_or((false, 0, 0), |matched| {
-        (matched.method.is_some(), matched.headers.len(), matched.query.len())
-    });
-    (
-        u8::from(!(method || entry.grpc)),
-        std::cmp::Reverse(headers),
-        std::cmp::Reverse(query),
-        (entry.route, entry.rule, entry.matched),
-    )
-}
-
 /// The routes of one port, by host and path.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Selector {
@@ -200,47 +223,57 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
-    pub(crate) fn new(routes: &[Route], attached: &[RouteId]) -> Self {
-        let mut selector = Self::default();
-        let mut wildcards: Map<Box<str>, PathIndex> = Map::default();
-        for (entry, route, matched) in entries(routes, attached) {
-            if route.hosts.is_empty() {
-                selector.any_host.insert(&matched.path, entry, false);
+    /// `hosts`: of each route.
+    pub(crate) fn new(matches: &Matches, hosts: &[Box<[Box<str>]>], attached: &[RouteId]) -> Self {
+        let mut any_host = Vec::new();
+        let mut by_host: Map<&str, Vec<MatchId>> = Map::default();
+        for route in attached {
+            let own = hosts.get(*route as usize).map_or(&[][..], |own| own);
+            if own.is_empty() {
+                any_host.extend(matches.of_route(*route));
             }
-            for host in &route.hosts {
-                let hosts =
-                    if host.starts_with('*') { &mut wildcards } else { &mut selector.exact_hosts };
-                hosts.entry(host.clone()).or_default().insert(&matched.path, entry, false);
+            for host in own {
+                by_host.entry(host).or_default().extend(matches.of_route(*route));
             }
         }
-        selector.wildcard_hosts = wildcards.into_iter().collect();
+        let mut selector =
+            Self { any_host: PathIndex::new(matches, &any_host, false), ..Self::default() };
+        for (host, which) in by_host {
+            let index = PathIndex::new(matches, &which, false);
+            if host.starts_with('*') {
+                selector.wildcard_hosts.push((host.into(), index));
+            } else {
+                selector.exact_hosts.insert(host.into(), index);
+            }
+        }
         selector
             .wildcard_hosts
             .sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
-        selector.any_host.sort(routes);
-        selector.exact_hosts.values_mut().for_each(|index| index.sort(routes));
-        selector.wildcard_hosts.iter_mut().for_each(|(_, index)| index.sort(routes));
         selector
     }
 
     /// The route that the request selects (R3).
-    pub(crate) fn select(&self, routes: &[Route], request: &CanonicalRequest) -> Option<RouteId> {
+    pub(crate) fn select(&self, matches: &Matches, request: &CanonicalRequest) -> Option<RouteId> {
         let grpc = is_grpc_request(request);
-        let accepts = |entry: Entry| {
-            (grpc || !entry.grpc) && entry.holds_beside_path(routes, request, Rigour::EveryValue)
+        let accepts = |id: MatchId| {
+            matches.get(id).is_some_and(|stored| {
+                (grpc || !stored.grpc)
+                    && (stored.plain || matches.holds_beside_path(id, request, Rigour::EveryValue))
+            })
         };
         let host = request.host();
-        if !self.exact_hosts.is_empty()
-            && let Some(route) =
-                self.exact_hosts.get(host).and_then(|index| index.first(routes, request, accepts))
-        {
-            return Some(route);
-        }
-        self.wildcard_hosts
-            .iter()
-            .filter(|(pattern, _)| host_matches(pattern, host))
-            .find_map(|(_, index)| index.first(routes, request, accepts))
-            .or_else(|| self.any_host.first(routes, request, accepts))
+        let exact = if self.exact_hosts.is_empty() { None } else { self.exact_hosts.get(host) };
+        exact
+            .and_then(|index| index.first(matches, request, accepts))
+            .or_else(|| {
+                self.wildcard_hosts
+                    .iter()
+                    .filter(|(pattern, _)| host_matches(pattern, host))
+                    .find_map(|(_, index)| index.first(matches, request, accepts))
+            })
+            .or_else(|| self.any_host.first(matches, request, accepts))
+            .and_then(|id| matches.get(id))
+            .map(|stored| stored.route)
     }
 }
 
@@ -252,18 +285,15 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(routes: &[Route], guarded: &[RouteId]) -> Self {
-        let mut guard = Self { index: PathIndex::default(), empty: guarded.is_empty() };
-        for (entry, _, matched) in entries(routes, guarded) {
-            guard.index.insert(&matched.path, entry, true);
-        }
-        guard
+    pub(crate) fn new(matches: &Matches, guarded: &[RouteId]) -> Self {
+        let which: Vec<_> = guarded.iter().flat_map(|route| matches.of_route(*route)).collect();
+        Self { index: PathIndex::new(matches, &which, true), empty: guarded.is_empty() }
     }
 
     /// The routes of which some match matches (A5), rising and unique, put into `found`.
     pub(crate) fn concerned(
         &self,
-        routes: &[Route],
+        matches: &Matches,
         request: &CanonicalRequest,
         found: &mut Vec<RouteId>,
     ) {
@@ -271,35 +301,14 @@ impl Guard {
         if self.empty {
             return;
         }
-        self.index.each(request, routes, |entry| {
-            if entry.holds_beside_path(routes, request, Rigour::AnyValue) {
-                found.push(entry.route);
+        self.index.each(matches, request, |id| {
+            if matches.holds_beside_path(id, request, Rigour::AnyValue)
+                && let Some(stored) = matches.get(id)
+            {
+                found.push(stored.route);
             }
         });
         found.sort_unstable();
         found.dedup();
     }
-}
-
-fn entries<'r>(
-    routes: &'r [Route],
-    which: &'r [RouteId],
-) -> impl Iterator<Item = (Entry, &'r Route, &'r Match)> {
-    let index = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
-    which.iter().filter_map(|id| routes.get(*id as usize).map(|route| (*id, route))).flat_map(
-        move |(id, route)| {
-            route.rules.iter().enumerate().flat_map(move |(rule, matches)| {
-                matches.iter().enumerate().map(move |(matched, content)| {
-                    let entry = Entry {
-                        route: id,
-                        rule: index(rule),
-                        matched: index(matched),
-                        grpc: route.kind == RouteKind::Grpc,
-                        plain: content.asks_for_path_only(),
-                    };
-                    (entry, route, content)
-                })
-            })
-        },
-    )
 }

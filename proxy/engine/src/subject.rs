@@ -2,11 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{
-    identity::SpiffeId,
-    rows::{Rule, RuleId},
-    table::Table,
-};
+use crate::{identity::SpiffeId, rows::RuleId, stored::Stored, table::Table};
 
 /// The two things a rule can ask of a peer.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +31,14 @@ pub(crate) enum Met {
 }
 
 /// Judges identity and network.
-pub(crate) fn meets(table: &Table, id: RuleId, rule: &Rule, peering: &Peering<'_>) -> Met {
+pub(crate) fn meets(table: &Table, id: RuleId, rule: &Stored, peering: &Peering<'_>) -> Met {
     match (identity_holds(table, id, rule, peering), network_holds(table, id, rule, peering)) {
         (_, false) | (Some(false), true) => Met::Not,
         (Some(true), true) => Met::Whole,
         (None, true) if rule.anonymous_too => Met::Anonymous,
         (None, true) => {
             let somebody = rule
-                .identities
+                .identities()
                 .and_then(|index| table.identities(id, index))
                 .is_some_and(|set| !set.is_empty());
             if somebody { Met::LacksIdentity } else { Met::Not }
@@ -54,16 +50,21 @@ pub(crate) fn meets(table: &Table, id: RuleId, rule: &Rule, peering: &Peering<'_
 pub(crate) fn identity_holds(
     table: &Table,
     id: RuleId,
-    rule: &Rule,
+    rule: &Stored,
     peering: &Peering<'_>,
 ) -> Option<bool> {
-    let Some(index) = rule.identities else { return Some(true) };
+    let Some(index) = rule.identities() else { return Some(true) };
     let identity = peering.identity?;
     Some(table.identities(id, index).is_some_and(|set| set.contains(identity)))
 }
 
-pub(crate) fn network_holds(table: &Table, id: RuleId, rule: &Rule, peering: &Peering<'_>) -> bool {
-    rule.networks.is_none_or(|index| {
+pub(crate) fn network_holds(
+    table: &Table,
+    id: RuleId,
+    rule: &Stored,
+    peering: &Peering<'_>,
+) -> bool {
+    rule.networks().is_none_or(|index| {
         table.networks(id, index).is_some_and(|set| set.contains(peering.source))
     })
 }

@@ -1,6 +1,6 @@
 //! The rule table of one workload: rows, linked and indexed. Immutable.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -8,6 +8,7 @@ use crate::{
     condition::{Condition, Subject},
     gate::GateProfile,
     identity::IdentitySet,
+    matches::{Matches, MatchesBuilder},
     network::NetworkSet,
     ports::Port,
     route::Route,
@@ -15,6 +16,8 @@ use crate::{
         ClusterRows, Effect, Level, Pools, PortRow, Revocation, RouteId, Rule, RuleId, Scope,
         WorkloadRows,
     },
+    stored::Rules,
+    strings::{Name, Names, NamesBuilder},
 };
 
 /// Rows that don't make a table. The whole table is refused.
@@ -46,8 +49,10 @@ pub enum TableError {
 /// Everything one workload enforces.
 #[derive(Debug)]
 pub struct Table {
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) routes: Vec<Route>,
+    pub(crate) rules: Rules,
+    pub(crate) matches: Matches,
+    names: Names,
+    route_names: Vec<(Name, Name)>,
     /// The workload's pools; its rules are the first `workload_rules`.
     pools: Pools,
     cluster_pools: Pools,
@@ -61,37 +66,30 @@ pub struct Table {
     trust_domain: Box<str>,
 }
 
+/// What a rule or a route is called, and where it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// `kind.group/namespace/name`: of a rule the policy that it is one effect of.
+    pub name: String,
+    /// Object and field path.
+    pub origin: String,
+}
+
 impl Table {
     /// Links the rows of both parts.
-    pub fn new(cluster: ClusterRows, workload: WorkloadRows) -> Result<Self, TableError> {
-        check_rules(&cluster.rules, &cluster.pools, 0, &[Level::Cluster])?;
-        let levels = [Level::Route, Level::Server, Level::Namespace];
-        check_rules(&workload.rules, &workload.pools, workload.routes.len(), &levels)?;
-        let workload_rules = workload.rules.len();
-        let mut rules = workload.rules;
-        rules.extend(cluster.rules);
-        u32::try_from(rules.len().max(workload.routes.len())).map_err(|_| TableError::TooLarge)?;
-        let mut table = Self {
-            rules,
-            routes: workload.routes,
-            pools: workload.pools,
-            cluster_pools: cluster.pools,
-            workload_rules,
-            ports: HashMap::default(),
-            other: Arc::default(),
-            revoked: cluster.revoked,
-            cluster_networks: cluster.cluster_networks,
-            probe_networks: cluster.probe_networks,
-            max_table_age_millis: cluster.max_table_age_millis,
-            trust_domain: cluster.trust_domain,
-        };
-        table.other = Arc::new(table.link(workload.other)?);
-        for row in workload.ports {
-            let number = row.number;
-            let port = table.link(row)?;
-            table.ports.insert(number, Arc::new(port));
+    pub fn new(mut cluster: ClusterRows, mut workload: WorkloadRows) -> Result<Self, TableError> {
+        let mut builder = TableBuilder::new(std::mem::take(&mut workload.pools));
+        for rule in std::mem::take(&mut workload.rules) {
+            builder.rule(&rule)?;
         }
-        Ok(table)
+        for route in std::mem::take(&mut workload.routes) {
+            builder.route(route)?;
+        }
+        builder.begin_cluster(std::mem::take(&mut cluster.pools));
+        for rule in std::mem::take(&mut cluster.rules) {
+            builder.rule(&rule)?;
+        }
+        builder.finish(cluster, workload)
     }
 
     /// What holds on a port: its own row, or the row of every other port.
@@ -105,13 +103,19 @@ impl Table {
     }
 
     /// A rule by its position.
-    pub fn rule(&self, id: RuleId) -> Option<&Rule> {
-        self.rules.get(id as usize)
+    pub fn rule(&self, id: RuleId) -> Option<Written> {
+        let rule = self.rules.get(id)?;
+        Some(self.written(rule.authorization, rule.origin))
     }
 
     /// A route by its position.
-    pub fn route(&self, id: RouteId) -> Option<&Route> {
-        self.routes.get(id as usize)
+    pub fn route(&self, id: RouteId) -> Option<Written> {
+        let (name, origin) = self.route_names.get(id as usize)?;
+        Some(self.written(*name, *origin))
+    }
+
+    fn written(&self, name: Name, origin: Name) -> Written {
+        Written { name: self.names.get(name), origin: self.names.get(origin) }
     }
 
     /// How many rules there are.
@@ -150,7 +154,7 @@ impl Table {
         if (id as usize) < self.workload_rules { &self.pools } else { &self.cluster_pools }
     }
 
-    fn link(&self, row: PortRow) -> Result<Port, TableError> {
+    fn link(&self, row: PortRow, hosts: &[Box<[Box<str>]>]) -> Result<Port, TableError> {
         let place = || format!("port {}", row.number);
         let check = |what, ids: &[u32], count: usize| match ids
             .iter()
@@ -160,7 +164,7 @@ impl Table {
             None => Ok(()),
         };
         check("rule", &row.rules, self.workload_rules)?;
-        check("route", &row.routes, self.routes.len())?;
+        check("route", &row.routes, self.matches.routes())?;
         let cluster = self.workload_rules..self.rules.len();
         let cluster = cluster.filter_map(|id| RuleId::try_from(id).ok());
         let mut profile = GateProfile {
@@ -171,7 +175,7 @@ impl Table {
         let concern = row.rules.iter().copied().chain(cluster.clone());
         let (headers, keys) = self.names_read(concern, &row.routes);
         profile.policy_headers = headers;
-        Ok(Port::new(self, row, cluster.collect(), profile).reading_keys(keys))
+        Ok(Port::new((self, hosts), row, cluster.collect(), profile).reading_keys(keys))
     }
 
     /// What the rules and routes read, sorted: headers, whose names the gate guards (G11, G14), and query keys.
@@ -180,64 +184,149 @@ impl Table {
         rules: impl Iterator<Item = RuleId>,
         routes: &[RouteId],
     ) -> (Vec<String>, Vec<String>) {
-        let (mut headers, mut keys) = (Vec::new(), Vec::new());
+        let (mut headers, mut keys) = (BTreeSet::new(), BTreeSet::new());
         let conditions = rules
-            .filter_map(|id| self.rule(id).map(|rule| (id, rule)))
-            .flat_map(|(id, rule)| rule.conditions.iter().map(move |index| (id, *index)))
+            .filter_map(|id| self.rules.get(id).map(|rule| (id, rule)))
+            .flat_map(|(id, rule)| self.rules.conditions(rule).iter().map(move |at| (id, *at)))
             .filter_map(|(id, index)| self.condition(id, index));
         for condition in conditions {
             match condition.subject() {
-                Subject::Header(name) => headers.push(name.to_string()),
-                Subject::Query(key) => keys.push(key.to_string()),
-                Subject::Method | Subject::Host | Subject::Path => {}
-            }
+                Subject::Header(name) => headers.insert(&**name),
+                Subject::Query(key) => keys.insert(&**key),
+                Subject::Method | Subject::Host | Subject::Path => false,
+            };
         }
-        let attached = routes.iter().filter_map(|id| self.route(*id));
-        for entry in attached.flat_map(|route| route.rules.iter().flatten()) {
-            headers.extend(entry.headers.iter().map(|header| header.name.to_string()));
-            keys.extend(entry.query.iter().map(|item| item.name.to_string()));
+        let attached = routes.iter().flat_map(|route| self.matches.of_route(*route));
+        for entry in attached.filter_map(|id| self.matches.view(id)) {
+            headers.extend(entry.headers.iter().map(|header| &*header.name));
+            keys.extend(entry.query.iter().map(|item| &*item.name));
         }
-        for names in [&mut headers, &mut keys] {
-            names.sort_unstable();
-            names.dedup();
-        }
-        (headers, keys)
+        let owned = |names: BTreeSet<&str>| names.into_iter().map(ToOwned::to_owned).collect();
+        (owned(headers), owned(keys))
     }
 }
 
-fn check_rules(
-    rules: &[Rule],
-    pools: &Pools,
-    routes: usize,
-    levels: &[Level],
-) -> Result<(), TableError> {
-    let mut before = None;
-    for rule in rules {
-        let name = || rule.authorization.to_string();
-        if !levels.contains(&rule.level) {
-            return Err(TableError::Contradiction(name(), "its level belongs to the other part"));
-        }
-        if before > Some(rule.level) {
-            return Err(TableError::Order(name()));
-        }
-        before = Some(rule.level);
-        check_shape(rule).map_err(|problem| TableError::Contradiction(name(), problem))?;
-        let check = |what, index: Option<u32>, count: usize| match index {
-            Some(index) if index as usize >= count => {
-                Err(TableError::Dangling { what, index, place: name(), count })
-            }
-            _ => Ok(()),
-        };
-        check("identity set", rule.identities, pools.identities.len())?;
-        check("network set", rule.networks, pools.networks.len())?;
-        for condition in &rule.conditions {
-            check("condition", Some(*condition), pools.conditions.len())?;
-        }
-        if let Scope::Selected(route) | Scope::Matched(route) = rule.scope {
-            check("route", Some(route), routes)?;
+/// Makes a table of rows that come one by one, so that they need not all be there at once: the workload's rules and routes,
+/// then the cluster's rules, then the rest.
+#[derive(Debug)]
+pub struct TableBuilder {
+    rules: Rules,
+    routes: MatchesBuilder,
+    route_names: Vec<(Name, Name)>,
+    names: NamesBuilder,
+    pools: Pools,
+    /// With how many rules there were before it.
+    cluster: Option<(Pools, usize)>,
+    before: Option<Level>,
+}
+
+impl TableBuilder {
+    /// Begins with what the workload's rules share.
+    pub fn new(pools: Pools) -> Self {
+        Self {
+            rules: Rules::default(),
+            routes: MatchesBuilder::default(),
+            route_names: Vec::new(),
+            names: NamesBuilder::default(),
+            pools,
+            cluster: None,
+            before: None,
         }
     }
-    Ok(())
+
+    /// The next rule, in order of attribution.
+    pub fn rule(&mut self, rule: &Rule) -> Result<(), TableError> {
+        let name = || rule.authorization.to_string();
+        let (pools, belongs) = match &self.cluster {
+            Some((pools, _)) => (pools, rule.level == Level::Cluster),
+            None => (&self.pools, rule.level != Level::Cluster),
+        };
+        if !belongs {
+            return Err(TableError::Contradiction(name(), "its level belongs to the other part"));
+        }
+        if self.before > Some(rule.level) {
+            return Err(TableError::Order(name()));
+        }
+        self.before = Some(rule.level);
+        check_shape(rule).map_err(|problem| TableError::Contradiction(name(), problem))?;
+        check(name, "identity set", rule.identities, pools.identities.len())?;
+        check(name, "network set", rule.networks, pools.networks.len())?;
+        for condition in &rule.conditions {
+            check(name, "condition", Some(*condition), pools.conditions.len())?;
+        }
+        self.rules.push(rule, &mut self.names)
+    }
+
+    /// The next route, by age.
+    pub fn route(&mut self, route: Route) -> Result<(), TableError> {
+        let written = (self.names.add(&route.name)?, self.names.add(&route.origin)?);
+        self.route_names.push(written);
+        self.routes.add(route)
+    }
+
+    /// From here on rules are the cluster's, which share this.
+    pub fn begin_cluster(&mut self, pools: Pools) {
+        self.cluster = Some((pools, self.rules.len()));
+        self.before = None;
+    }
+
+    /// Links everything. Of the two parts only what isn't rules, routes or pools is looked at: those came before.
+    pub fn finish(
+        mut self,
+        cluster: ClusterRows,
+        workload: WorkloadRows,
+    ) -> Result<Table, TableError> {
+        self.rules.shrink();
+        self.routes.shrink();
+        self.route_names.shrink_to_fit();
+        let (cluster_pools, workload_rules) =
+            self.cluster.unwrap_or_else(|| (Pools::default(), self.rules.len()));
+        let MatchesBuilder { matches, hosts, .. } = self.routes;
+        let mut table = Table {
+            rules: self.rules,
+            matches,
+            names: self.names.finish(),
+            route_names: self.route_names,
+            pools: self.pools,
+            cluster_pools,
+            workload_rules,
+            ports: HashMap::default(),
+            other: Arc::default(),
+            revoked: cluster.revoked,
+            cluster_networks: cluster.cluster_networks,
+            probe_networks: cluster.probe_networks,
+            max_table_age_millis: cluster.max_table_age_millis,
+            trust_domain: cluster.trust_domain,
+        };
+        for rule in table.rules.iter() {
+            if let Scope::Selected(route) | Scope::Matched(route) = rule.scope {
+                let name = || table.names.get(rule.authorization);
+                check(name, "route", Some(route), table.matches.routes())?;
+            }
+        }
+        table.other = Arc::new(table.link(workload.other, &hosts)?);
+        for row in workload.ports {
+            let number = row.number;
+            let port = table.link(row, &hosts)?;
+            table.ports.insert(number, Arc::new(port));
+        }
+        Ok(table)
+    }
+}
+
+/// FAIL-CLOSED: what points nowhere refuses the table.
+fn check(
+    place: impl Fn() -> String,
+    what: &'static str,
+    index: Option<u32>,
+    count: usize,
+) -> Result<(), TableError> {
+    match index {
+        Some(index) if index as usize >= count => {
+            Err(TableError::Dangling { what, index, place: place(), count })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What the comments of `snapshot.proto` promise about a rule.

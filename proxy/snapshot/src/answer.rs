@@ -57,9 +57,9 @@ impl Answer {
         let route = decision.route().and_then(|id| table.route(id));
         Self {
             server: connection.port().server().map(Into::into),
-            route: route.map(|route| route.name.to_string()),
-            authorization: rule.map(|rule| rule.authorization.to_string()),
-            origin: rule.map(|rule| rule.origin.to_string()),
+            route: route.map(|route| route.name),
+            authorization: rule.as_ref().map(|rule| rule.name.clone()),
+            origin: rule.map(|rule| rule.origin),
             audit: decision.would_be().map(|other| WouldBeAnswer {
                 verdict: verdict(other.verdict),
                 reason: other.reason.to_string(),
@@ -114,8 +114,8 @@ pub fn explain(asked: &Asked) -> Explanation {
             let rule = connection.table().rule(miss.rule)?;
             Some(Miss {
                 rule: miss.rule,
-                authorization: rule.authorization.to_string(),
-                origin: rule.origin.to_string(),
+                authorization: rule.name,
+                origin: rule.origin,
                 failed: miss.failed.iter().map(dimension).collect(),
             })
         })
@@ -233,8 +233,8 @@ fn verdict(verdict: Verdict) -> &'static str {
 fn names(connection: &Connection, rules: &[u32]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for rule in rules.iter().filter_map(|id| connection.table().rule(*id)) {
-        if !names.iter().any(|name| **name == *rule.authorization) {
-            names.push(rule.authorization.to_string());
+        if !names.contains(&rule.name) {
+            names.push(rule.name);
         }
     }
     names

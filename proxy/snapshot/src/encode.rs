@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     Reader, SnapshotError,
     canonical::{encoded, revocation_key, sort, sort_inside, sort_port, sort_route},
-    generated as wire, load, read,
+    generated as wire, load,
     versions::{narrow_cluster, narrow_workload},
 };
 
@@ -25,7 +25,7 @@ pub fn encode_cluster_for(rows: &[u8], reader: Reader) -> Result<Vec<u8>, Snapsh
     sort(&mut part.revoked, revocation_key);
     settle_pools(part.pools.get_or_insert_default(), &mut part.rules)?;
     let bytes = part.encode_to_vec();
-    read::cluster(load::cluster(&bytes, reader.version)?)?;
+    load::check_cluster(&bytes, reader.version)?;
     Ok(bytes)
 }
 
@@ -43,7 +43,7 @@ pub fn encode_workload_for(rows: &[u8], reader: Reader) -> Result<Vec<u8>, Snaps
     part.ports.iter_mut().chain(&mut part.other).for_each(sort_port);
     part.ports.sort_by_key(|port| port.number);
     let bytes = part.encode_to_vec();
-    read::workload(load::workload(&bytes, reader.version)?)?;
+    load::check_workload(&bytes, reader.version)?;
     Ok(bytes)
 }
 

@@ -8,6 +8,7 @@ mod answer;
 mod canonical;
 mod encode;
 mod error;
+mod fields;
 #[rustfmt::skip]
 mod generated;
 mod limits;
@@ -32,8 +33,8 @@ use sha2::{Digest, Sha256};
 pub fn version(snapshot: &[u8]) -> Result<[u8; 32], SnapshotError> {
     let parts = load::parts(snapshot)?;
     let mut both = Sha256::new();
-    both.update(Sha256::digest(&parts.cluster));
-    both.update(Sha256::digest(&parts.workload));
+    both.update(Sha256::digest(parts.cluster));
+    both.update(Sha256::digest(parts.workload));
     Ok(both.finalize().into())
 }
 

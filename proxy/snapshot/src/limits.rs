@@ -1,6 +1,9 @@
 //! Bounds of what is read, looked at before anything is decoded.
 
-use crate::SnapshotError;
+use crate::{
+    SnapshotError,
+    fields::{fields, varint},
+};
 
 /// LIMIT: the largest snapshot, in bytes: 100,000 rules with a route each take about 20 MiB.
 pub const MAX_SNAPSHOT_BYTES: usize = 64 << 20;
@@ -48,36 +51,21 @@ pub(crate) fn check_messages(part: &[u8]) -> Result<(), SnapshotError> {
     walk(part, Kind::Part, &mut count)
 }
 
-fn walk(mut bytes: &[u8], kind: Kind, count: &mut usize) -> Result<(), SnapshotError> {
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        match key & 7 {
-            0 => {
-                varint(&mut bytes)?;
-            }
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).map_err(|_| malformed())?;
-                let (content, rest) = bytes.split_at_checked(length).ok_or_else(malformed)?;
-                bytes = rest;
-                // A cluster's `revoked` and networks have the numbers of a workload's routes and ports. Read as those,
-                // what isn't a message counts as one and is not walked into.
-                if let Some(child) = kind.child(key >> 3) {
-                    *count += 1;
-                    if *count > MAX_MESSAGES {
-                        return Err(SnapshotError::TooLarge {
-                            what: "messages",
-                            found: *count,
-                            limit: MAX_MESSAGES,
-                        });
-                    }
-                    if !matches!(child, Kind::Leaf) && is_message(content) {
-                        walk(content, child, count)?;
-                    }
-                }
-            }
-            1 => bytes = bytes.get(8..).ok_or_else(malformed)?,
-            5 => bytes = bytes.get(4..).ok_or_else(malformed)?,
-            _ => return Err(malformed()),
+fn walk(bytes: &[u8], kind: Kind, count: &mut usize) -> Result<(), SnapshotError> {
+    for field in fields(bytes) {
+        let field = field?;
+        // A cluster's `revoked` and networks have the numbers of a workload's routes and ports. Read as those, what isn't
+        // a message counts as one and is not walked into.
+        let (Some(content), Some(child)) = (field.content, kind.child(field.number)) else {
+            continue;
+        };
+        *count += 1;
+        if *count > MAX_MESSAGES {
+            let (found, limit) = (*count, MAX_MESSAGES);
+            return Err(SnapshotError::TooLarge { what: "messages", found, limit });
+        }
+        if !matches!(child, Kind::Leaf) && is_message(content) {
+            walk(content, child, count)?;
         }
     }
     Ok(())
@@ -101,13 +89,4 @@ fn is_message(mut bytes: &[u8]) -> bool {
         bytes = rest;
     }
     true
-}
-
-fn varint(bytes: &mut &[u8]) -> Result<u64, SnapshotError> {
-    prost::encoding::decode_varint(bytes)
-        .map_err(|error| SnapshotError::Malformed(error.to_string()))
-}
-
-fn malformed() -> SnapshotError {
-    SnapshotError::Malformed("it ends in the middle of a field".into())
 }

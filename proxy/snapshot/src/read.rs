@@ -11,7 +11,7 @@ mod routes;
 
 use pools::{plain_networks, pools};
 use ports::port;
-use routes::route;
+pub(crate) use routes::route;
 
 type Result<T> = std::result::Result<T, SnapshotError>;
 
@@ -68,7 +68,7 @@ pub(crate) fn workload(part: wire::WorkloadPart) -> Result<rows::WorkloadRows> {
     })
 }
 
-fn rule(rule: wire::Rule) -> Result<rows::Rule> {
+pub(crate) fn rule(rule: wire::Rule) -> Result<rows::Rule> {
     let wire::Rule {
         effect,
         level,

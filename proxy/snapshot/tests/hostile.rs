@@ -62,6 +62,38 @@ fn pc_10_an_unknown_field_is_refused_whole() {
 }
 
 #[test]
+fn rules_and_routes_stand_where_they_belong_and_in_one_form() {
+    const RULE: u8 = 0x22;
+    const ROUTE: u8 = 0x2a;
+    let whole = workload();
+    let find = |key: u8, text: &[u8]| {
+        let text = whole.windows(text.len()).position(|window| window == text).unwrap();
+        whole[..text].iter().rposition(|byte| *byte == key).unwrap()
+    };
+    let rule = find(RULE, b"authorizationpolicy.policyd.dev/a/s");
+    let route = find(ROUTE, b"httproute.policy.linkerd.io/a/r");
+    let length = usize::from(whole[rule + 1]);
+    let field = &whole[rule..rule + 2 + length];
+    // At the end, behind the routes, and with a length that is longer than it need be.
+    let appended = [&whole[..], field].concat();
+    let behind = [&whole[..rule], &whole[route..], field].concat();
+    let wide = [&[RULE, whole[rule + 1] | 0x80, 0][..], &field[2..]].concat();
+    let wide = [&whole[..rule], &wide, &whole[rule + 2 + length..]].concat();
+    // A rule of which a default is written out.
+    let padded = [&[RULE, whole[rule + 1] + 2][..], &field[2..], &[0x28, 0]].concat();
+    let padded = [&whole[..rule], &padded, &whole[rule + 2 + length..]].concat();
+    for damaged in [appended, behind, wide, padded] {
+        let snapshot = assemble(&cluster(), &damaged).unwrap();
+        assert_eq!(load(&snapshot).unwrap_err(), SnapshotError::NotCanonical("workload"));
+    }
+    let (cluster, workload) = (cluster(), workload());
+    let good = assemble(&cluster, &workload).unwrap();
+    let second = good.len() - workload.len() - 2;
+    assert!(load(&[&good[second..], &good[..second]].concat()).is_err());
+    assert!(load(&[&good[..], &good[second..]].concat()).is_err());
+}
+
+#[test]
 fn an_unsorted_list_is_refused() {
     // Field 6 (cluster_networks) twice, in the wrong order: "b" before "a" in bytes.
     let bytes = cluster();

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::assignment::tests::{Policyd, addressee, envelope, snapshot_bytes};
 use crate::clock;
@@ -14,6 +16,15 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// The files of snapshots that are believed.
+    fn snapshots(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(SNAPSHOT) && !name.contains('.')).collect()
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         std::fs::remove_dir_all(&self.path).unwrap();
@@ -25,7 +36,7 @@ fn kept(policyd: &Policyd, folder: &Folder) -> Accepted {
     let assignment = policyd.assign(&envelope(&bytes, 5), bytes);
     let accepted =
         addressee().accept(assignment, None, &policyd.bundles(), Source::Stream).unwrap();
-    keep_assignment(&folder.state, &accepted.holding.assignment).unwrap();
+    keep_assignment(&folder.state, &accepted.holding, &accepted.snapshot).unwrap();
     accepted
 }
 
@@ -65,6 +76,44 @@ fn l4_02_what_was_kept_is_taken_up_with_its_latest_confirmation() {
 }
 
 #[test]
+fn the_same_snapshot_is_written_once_and_another_takes_its_place() {
+    let (policyd, folder) = (Policyd::new(), Folder::new());
+    let first = kept(&policyd, &folder);
+    // Left out, because it is held: the very table, and the file that is there.
+    let bytes = snapshot_bytes(1);
+    let left_out = policyd.assign(&envelope(&bytes, 6), Vec::new());
+    let bundles = policyd.bundles();
+    let accept = |assignment, held| {
+        addressee().accept(assignment, Some(held), &bundles, Source::Stream).unwrap()
+    };
+    let again = accept(left_out, &first.holding);
+    assert!(Arc::ptr_eq(&again.parts.table, &first.parts.table) && again.snapshot.is_empty());
+    keep_assignment(&folder.state, &again.holding, &again.snapshot).unwrap();
+    // Sent again, as after a restart: the very table, too.
+    let sent = accept(policyd.assign(&envelope(&bytes, 6), bytes), &again.holding);
+    assert!(Arc::ptr_eq(&sent.parts.table, &first.parts.table));
+    let bytes = snapshot_bytes(3);
+    let other = accept(policyd.assign(&envelope(&bytes, 7), bytes), &sent.holding);
+    assert!(!Arc::ptr_eq(&other.parts.table, &first.parts.table));
+    keep_assignment(&folder.state, &other.holding, &other.snapshot).unwrap();
+    assert_eq!(folder.snapshots(), [snapshot_name(&other.holding.held.snapshot_sha256)]);
+    let (resumed, _) = resume(&folder.state, &addressee(), &bundles).unwrap().unwrap();
+    assert_eq!(resumed.parts.table_version, other.parts.table_version);
+    assert!(resumed.snapshot.is_empty());
+}
+
+#[test]
+fn what_was_never_written_is_not_named_on_disk() {
+    let (policyd, folder) = (Policyd::new(), Folder::new());
+    let accepted = kept(&policyd, &folder);
+    let [name] = folder.snapshots().try_into().unwrap();
+    std::fs::remove_file(folder.path.join(&name)).unwrap();
+    assert!(keep_assignment(&folder.state, &accepted.holding, &[]).is_err());
+    let problem = resume(&folder.state, &addressee(), &policyd.bundles()).unwrap_err();
+    assert!(problem.contains("is missing"), "{problem}");
+}
+
+#[test]
 fn l4_03_what_does_not_verify_is_set_aside_whole() {
     let (policyd, folder) = (Policyd::new(), Folder::new());
     kept(&policyd, &folder);
@@ -79,6 +128,20 @@ fn l4_03_what_does_not_verify_is_set_aside_whole() {
             assert!(folder.state.read("assignment").unwrap().is_none());
         }
     }
+    folder.state.write("assignment", &whole).unwrap();
+    let [name] = folder.snapshots().try_into().unwrap();
+    let snapshot = folder.state.read(&name).unwrap().unwrap();
+    for at in 0..snapshot.len() {
+        let mut flipped = snapshot.clone();
+        flipped[at] ^= 0x10;
+        for damaged in [&flipped[..], &snapshot[..at]] {
+            folder.state.write("assignment", &whole).unwrap();
+            folder.state.write(&name, damaged).unwrap();
+            assert!(resume(&folder.state, &addressee(), &policyd.bundles()).is_err(), "byte {at}");
+            assert!(folder.state.read(&name).unwrap().is_none());
+        }
+    }
+    folder.state.write(&name, &snapshot).unwrap();
     // Another pod's, and another signer's.
     let mut other = addressee();
     other.pod_uid.push('x');

@@ -45,6 +45,10 @@ pub const POOLED: Duration = Duration::from_secs(30);
 pub const READ_BYTES: usize = 16 * 1024;
 /// The first read for a head, and what an idle connection keeps.
 pub const IDLE_BYTES: usize = 4 * 1024;
+/// How long a connection without a request keeps its buffers (ours: longer than busy clients pause).
+pub const RELEASE: Duration = Duration::from_millis(500);
+/// What it waits with then.
+pub const RELEASED_BYTES: usize = 64;
 /// What a client that was refused may still send before the connection is cut, so that it can read the answer (ours).
 pub const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take (ours).

@@ -94,14 +94,27 @@ pub(super) async fn next_head<C: AsyncRead + AsyncWrite>(
     if client.reader.bytes().is_empty() {
         client.reader.rest();
         client.writer.rest();
-        let arrival = timeout_at(first_byte, client.reader.fill(limits::IDLE_BYTES));
         tokio::select! {
             biased;
-            arrived = arrival => if !matches!(arrived, Ok(Ok(1..))) { return Err(Next::Close) },
+            arrived = first_bytes(client, first_byte) => if !arrived { return Err(Next::Close) },
             () = ended => return Err(Next::Close),
         }
     }
     read_head(&mut client.reader).await.map_err(|_| Next::Abort)
+}
+
+/// Waits for the first bytes of a head; whether any came. A connection without a request for a moment gives all its buffers
+/// back, and waits with a few bytes of one: what TLS has taken in it gives out again without asking the kernel.
+async fn first_bytes<C: AsyncRead + AsyncWrite>(client: &mut Client<C>, by: Instant) -> bool {
+    // The clock was read for `by`, an idle time from then.
+    let soon = by.checked_sub(limits::IDLE.saturating_sub(limits::RELEASE)).unwrap_or(by);
+    let mut arrived = timeout_at(soon, client.reader.fill(limits::IDLE_BYTES)).await;
+    if arrived.is_err() {
+        client.reader.release();
+        client.writer.release();
+        arrived = timeout_at(by, client.reader.fill(limits::RELEASED_BYTES)).await;
+    }
+    matches!(arrived, Ok(Ok(1..)))
 }
 
 /// The answer to a head that is too slow or too long.

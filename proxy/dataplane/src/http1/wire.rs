@@ -72,6 +72,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// Gives all of it back, for a connection that may be idle for long.
+    pub(crate) fn release(&mut self) {
+        if self.bytes().is_empty() {
+            (self.buffer, self.start) = (Vec::new(), 0);
+        }
+    }
+
     /// Waits for more bytes, at most `most`; 0 is the end. Cancelling loses nothing.
     pub(crate) async fn fill(&mut self, most: usize) -> io::Result<usize> {
         self.buffer.drain(..self.start);
@@ -164,6 +171,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Gives memory back while nothing is going on.
     pub(crate) fn rest(&mut self) {
         self.out.shrink_to(limits::IDLE_BYTES);
+    }
+
+    /// Gives all of it back, for a connection that may be idle for long.
+    pub(crate) fn release(&mut self) {
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
     }
 
     /// Writes what is left and ends this direction.

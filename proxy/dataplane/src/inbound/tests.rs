@@ -372,3 +372,26 @@ fn t6_a_probe_reaches_the_application_without_policy_and_without_other_headers()
         assert!(rig.nobody_called().await);
     });
 }
+
+/// What a connection takes of its task, whatever it carries: the rest is in boxes, of which it has one at a time.
+const TASK_BYTES: usize = 1_024;
+/// Of HTTP/1.1, the way that most connections are.
+const HTTP1_BYTES: usize = 2_560;
+
+#[test]
+fn a_connection_has_no_room_for_what_it_does_not_do() {
+    run(async {
+        let rig = Rig::start().await;
+        let worker = Rc::new(Worker::new(Arc::clone(&rig.shared), 1));
+        let port = Inbound { listen: rig.proxy, application: rig.proxy };
+        let port = Rc::new(InboundPort::new(&worker, port));
+        let stream = rig.client().await;
+        let source = stream.local_addr().unwrap();
+        let session = port.session(source, None);
+        let inside: Box<dyn crate::endpoint::Duplex> = Box::new(rig.client().await);
+        let http1 = size_of_val(&port.carry_http(&session, Prefixed::new(Vec::new(), inside)));
+        let task = size_of_val(&Rc::clone(&port).serve(stream, source));
+        eprintln!("bytes of a task: {task}, of HTTP/1.1: {http1}");
+        assert!(task <= TASK_BYTES && http1 <= HTTP1_BYTES, "{task} {http1}");
+    });
+}

@@ -35,7 +35,7 @@ impl OutboundPort {
     pub(super) async fn reach(
         &self,
         form: Form,
-        alpn: &[u8],
+        alpn: &'static [u8],
     ) -> Result<(Wire, Checked, Flight), Answer> {
         let mut search = Search::new(self, None, form);
         loop {
@@ -117,7 +117,7 @@ impl<'p> Search<'p> {
         &mut self,
         enforced: &Arc<Enforced>,
         callee: Rc<Callee>,
-        alpn: &[u8],
+        alpn: &'static [u8],
     ) -> Option<(Wire, Checked, Flight)> {
         let (dial, flight) = (callee.dial(), callee.begin());
         let shared = &self.port.worker.shared;

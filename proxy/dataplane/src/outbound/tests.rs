@@ -119,6 +119,37 @@ fn a_meshed_call_arrives_with_its_identity() {
 }
 
 #[test]
+fn tls_12_a_call_resumes_until_something_changes_at_either_end() {
+    run(async {
+        let root = authority("root");
+        let callee = Rig::with(keyring(AUTHORS, &root)).await;
+        callee.enforce(ALL_AUTHENTICATED);
+        let known = || discovery(callee.proxy, AUTHORS, "Deny");
+        let (worker, listen) = caller_of(&root, known()).await;
+        let shared = &worker.shared;
+        let changes: [&dyn Fn(); 4] = [
+            &|| {},
+            &|| enforce(shared, &snapshot_bytes(2), Facts::default(), known()),
+            &|| callee.enforce(ALL_UNAUTHENTICATED),
+            &|| shared.keyring.publish_bundles(bundles("cluster.local", &root)),
+        ];
+        for (number, change) in (1..).zip(changes) {
+            change();
+            for _ in 0..3 {
+                let (answer, _) = tokio::join!(say(listen, b"*1\r\n"), callee.answer(b"+OK\r\n"));
+                assert_eq!(answer, "+OK\r\n");
+            }
+            for counted in
+                [&shared.metrics.outbound_handshakes, &callee.shared.metrics.inbound_handshakes]
+            {
+                let both = (counted.full.get(), counted.resumed.get());
+                assert_eq!(both, (number, 2 * number));
+            }
+        }
+    });
+}
+
+#[test]
 fn i8_an_endpoint_that_is_somebody_else_is_refused() {
     run(async {
         let root = authority("root");

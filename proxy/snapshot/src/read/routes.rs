@@ -8,7 +8,7 @@ use engine::{
 use super::{Result, header_name, lookup, path_prefix, pattern, policy_path, unspecified};
 use crate::{SnapshotError, generated as wire};
 
-pub(super) fn route(route: wire::Route) -> Result<Route> {
+pub(crate) fn route(route: wire::Route) -> Result<Route> {
     let wire::Route { name, origin, kind, hosts, rules } = route;
     let kind = lookup(
         kind,

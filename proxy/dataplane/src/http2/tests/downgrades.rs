@@ -36,7 +36,8 @@ async fn exchange(meshed: bool, head: Request<()>, body: &[u8], answer: &[u8]) -
     let worker = Rc::new(Worker::new(Arc::clone(&rig.shared), 1));
     let peer = meshed.then(|| {
         let (chain, _) = issue(&long_lived("spiffe://cluster.local/ns/a/sa/b"), &authority("root"));
-        ProvenPeer { leaf: Leaf::read(&chain[0]).unwrap(), chain }
+        let under = rig.shared.keyring.trust().bundles();
+        Rc::new(ProvenPeer { leaf: Leaf::read(&chain[0]).unwrap(), chain, under })
     });
     let session = Rc::new(Session::new(&worker, 80, std::net::Ipv4Addr::LOCALHOST.into(), peer));
     let application = TcpListener::bind("127.0.0.1:0").await.unwrap();
