@@ -10,6 +10,7 @@
 //! [`admin`] for scrapers and kubelets.
 
 pub mod admin;
+mod aside;
 pub mod assignment;
 pub mod audit;
 pub mod balance;
@@ -58,6 +59,7 @@ pub mod settings;
 pub mod shared;
 pub mod signed;
 pub mod sockets;
+pub mod spare;
 pub mod state_dir;
 pub mod tls;
 pub mod trust;

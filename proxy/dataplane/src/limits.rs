@@ -10,6 +10,10 @@ pub const CONNECTIONS: usize = 10_000;
 pub const CONNECTIONS_PER_PEER: usize = 1_000;
 /// Requests that one proxy works on at the same time.
 pub const REQUESTS_IN_FLIGHT: usize = 1_000;
+/// Requests that are over and whose memory a worker keeps for the next ones (ours: more than are usually in flight).
+pub const SPARE_REQUESTS: usize = 128;
+/// The memory of one of them; what took more is given back (ours: most heads are shorter).
+pub const SPARE_REQUEST_BYTES: usize = 4 * 1024;
 /// What traffic may take of memory, tables aside; a setting.
 pub const MEMORY_MIB: usize = 64;
 /// How many bytes a table takes at most for each byte it was read from, and while it is read.

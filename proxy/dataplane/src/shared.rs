@@ -14,6 +14,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::settings::Settings;
+use crate::spare::Spare;
 
 /// One proxy.
 #[derive(Debug)]
@@ -83,6 +84,8 @@ pub struct Worker {
     pub most_in_flight: usize,
     /// Handshakes that it runs.
     pub handshakes: Semaphore,
+    /// Requests that are over, whose memory the next ones use.
+    pub spare: Spare,
 }
 
 impl Worker {
@@ -93,6 +96,7 @@ impl Worker {
             in_flight: Rc::default(),
             most_in_flight: limits::REQUESTS_IN_FLIGHT.div_ceil(count.max(1)),
             handshakes: Semaphore::new(limits::HANDSHAKES_PER_WORKER),
+            spare: Spare::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use engine::request::{CanonicalRequest, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::head::HeadEnd;
 use super::limits;
@@ -19,6 +19,8 @@ use crate::exchange::Failure;
 #[derive(Debug)]
 pub(crate) struct Progress<'a> {
     pub(crate) request: &'a CanonicalRequest,
+    /// When the exchange began, or else the wait for the next head of its answer.
+    pub(crate) begun: Cell<Instant>,
     /// When the request had gone out whole.
     pub(crate) sent: Cell<Option<Instant>>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
@@ -34,6 +36,7 @@ impl<'a> Progress<'a> {
     pub(crate) fn new(request: &'a CanonicalRequest, writes: u64) -> Self {
         Self {
             request,
+            begun: Cell::new(Instant::now()),
             sent: Cell::new(None),
             expecting: Cell::new(writes),
             keeps_decision: false,
@@ -114,6 +117,7 @@ where
             return Ok(Ended::Switched);
         }
         progress.expecting.set(client.writes());
+        progress.begun.set(Instant::now());
     }
     Err(BAD)
 }
@@ -139,8 +143,9 @@ fn judge(
             let until_close = body.decoder.ends_with_connection();
             // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
-            // Nothing that follows a refused request is read (H1-11), whoever refused it.
-            let close = last || until_close || body.needs_close() || head.refuses;
+            // Who refused it and ended its own connection did so because it couldn't say what follows (H1-11).
+            let doubtful = head.refuses && !head.keeps_alive();
+            let close = last || until_close || body.needs_close() || doubtful;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })
         }
@@ -169,7 +174,7 @@ pub(crate) async fn read_head<R: AsyncRead + Unpin>(
     upstream: &mut Reader<R>,
 ) -> Result<usize, Broken> {
     let mut end = HeadEnd::default();
-    let mut deadline = Instant::now() + limits::ANSWER;
+    let mut deadline = progress.begun.get() + limits::ANSWER;
     loop {
         let found = end.find(upstream.bytes());
         if found.unwrap_or(upstream.bytes().len()) > limits::ANSWER_HEAD_BYTES {
@@ -179,7 +184,7 @@ pub(crate) async fn read_head<R: AsyncRead + Unpin>(
             return Ok(length);
         }
         let unheard = upstream.bytes().is_empty();
-        if let Ok(filled) = timeout_at(deadline, upstream.fill(limits::READ_BYTES)).await {
+        if let Some(filled) = upstream.fill_before(deadline).await {
             ended(&filled, unheard)?;
             continue;
         }

@@ -1,6 +1,8 @@
 //! What the pod's own application asks of others: each request finds an endpoint of its own. It is read to know where it
 //! ends and whether it may be repeated; refusing is the other side's.
 
+use std::pin::{Pin, pin};
+
 use engine::gate::{GateProfile, PathMode, Refusal, http1};
 use engine::request::CanonicalRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +18,7 @@ use super::limits;
 use super::pool::Connection;
 use super::session::{Turn, after, next_head};
 use super::wire;
+use crate::aside::Aside;
 use crate::endpoint::Passage;
 use crate::exchange::{Answer, Failure};
 use crate::prefixed::Prefixed;
@@ -81,19 +84,21 @@ where
 {
     let (reader, writer) = wire::split(client);
     let mut client = Client { reader, writer };
+    let ended = pin!(caller.ended());
+    let mut ended = Aside::new(ended);
     let mut first_byte = Instant::now() + limits::FIRST_HEAD;
     loop {
-        let turn = match next_head(&mut client, caller.ended(), first_byte).await {
+        let turn = match next_head(&mut client, Pin::new(&mut ended), first_byte).await {
             Ok(Arrived::Head(length)) => match read(&client, length) {
                 Some(request) => {
                     client.reader.consume(length);
                     let next = call(caller, &request, &mut client).await;
                     Turn { next, head_only: request.method() == "HEAD" }
                 }
-                None => return Some(wire::join(client.reader, client.writer)),
+                None => return wire::join(client.reader, client.writer),
             },
             Ok(Arrived::Ended | Arrived::Slow | Arrived::TooLong) => {
-                return Some(wire::join(client.reader, client.writer));
+                return wire::join(client.reader, client.writer);
             }
             Err(next) => next.into(),
         };
@@ -103,7 +108,7 @@ where
 }
 
 /// The request, if there is one way to read it and it stays within HTTP.
-fn read<C: AsyncRead + AsyncWrite>(client: &Client<C>, length: usize) -> Option<CanonicalRequest> {
+fn read<C: AsyncRead + AsyncWrite + Unpin>(client: &Client<C>, length: usize) -> Option<CanonicalRequest> {
     let head = client.reader.bytes().get(..length)?;
     let request = http1(head, &READING).ok()?;
     (request.unread().is_none() && request.upgrade().is_none()).then_some(request)
@@ -113,7 +118,7 @@ fn read<C: AsyncRead + AsyncWrite>(client: &Client<C>, length: usize) -> Option<
 /// that can have no effect of its own (RFC 9110 §9.2.2).
 async fn call<C, K>(caller: &K, request: &CanonicalRequest, client: &mut Client<C>) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     if !is_repeatable(request) {
@@ -169,12 +174,12 @@ async fn carry<C, K>(
     (connection, flight): &mut Line<K>,
 ) -> Result<Keep, Stopped>
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     let Passage { .. } = connection.proof.as_ref();
     progress.keeps_decision = caller.is_meshed(&connection.proof);
-    let begun = Instant::now();
+    let begun = progress.begun.get();
     let Connection { reader, writer, proof, .. } = connection;
     let ended = tokio::select! {
         biased;
@@ -200,7 +205,7 @@ fn finish<C, K>(
     client: &Client<C>,
 ) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     if !connection.reader.bytes().is_empty() {
@@ -220,7 +225,7 @@ where
 /// What the application sees of a call that ended early: an answer, unless it has got a part of another.
 fn stop<C, K>(caller: &K, stopped: Stopped, progress: &Progress<'_>, client: &mut Client<C>) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     let answer = match stopped {

@@ -3,7 +3,7 @@
 use engine::Permit;
 use engine::gate::{GateRule, Refusal};
 use engine::request::{CanonicalRequest, Framing, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::limits;
 use super::pool::{Connection, Pool};
 use super::transfer::{Fault, Pace, transfer};
 use super::upgrade::tunnel;
+use super::halves::{ReadHalf, WriteHalf};
 use super::wire::{Reader, Writer};
 use crate::exchange::{Answer, Decider, Failure, Upstream};
 
@@ -54,7 +55,7 @@ pub(super) struct Forwarder<'a, D, U: Upstream> {
 
 impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
     /// Forwards `request`, which the engine allowed.
-    pub(super) async fn forward<C: AsyncRead + AsyncWrite>(
+    pub(super) async fn forward<C: AsyncRead + AsyncWrite + Unpin>(
         &self,
         _permit: Permit,
         request: &CanonicalRequest,
@@ -133,7 +134,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
 
     /// The upstream connection is dropped in the middle of the exchange: the application sees that it isn't whole. The
     /// client gets an answer, unless it has got a part of another.
-    fn give_up<C: AsyncRead + AsyncWrite>(
+    fn give_up<C: AsyncRead + AsyncWrite + Unpin>(
         &self,
         given_up: GivenUp,
         progress: &Progress<'_>,
@@ -169,8 +170,8 @@ pub(super) async fn exchange<C, Io>(
     ending: impl Fn() -> bool,
 ) -> Result<Ended, GivenUp>
 where
-    C: AsyncRead + AsyncWrite,
-    Io: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
+    Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut send = std::pin::pin!(send(progress, &mut client.reader, writer));
     let mut answer = std::pin::pin!(pass_on(progress, reader, &mut client.writer, ending));
@@ -205,7 +206,7 @@ pub(super) fn refusal_of_body(fault: &Fault, request: &CanonicalRequest) -> Opti
 }
 
 /// Tells a client that waits for it to send its body (G19): only now, because the request is allowed.
-pub(super) async fn invite_body<C: AsyncRead + AsyncWrite>(
+pub(super) async fn invite_body<C: AsyncRead + AsyncWrite + Unpin>(
     request: &CanonicalRequest,
     client: &mut Client<C>,
 ) -> std::io::Result<()> {
@@ -231,7 +232,8 @@ where
     let mut decoder = Decoder::of_request(request);
     let pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
     transfer(client, upstream, (&mut decoder, Encoder::of_request(request)), pace).await?;
-    progress.sent.set(Some(Instant::now()));
+    // A request without a body has gone out as soon as its exchange began.
+    progress.sent.set(Some(if request.has_body() { Instant::now() } else { progress.begun.get() }));
     Ok(())
 }
 

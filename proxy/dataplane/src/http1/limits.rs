@@ -43,8 +43,14 @@ pub const POOLED_CONNECTIONS: usize = 64;
 pub const POOLED: Duration = Duration::from_secs(30);
 /// One read from a connection.
 pub const READ_BYTES: usize = 16 * 1024;
-/// The first read for a head, and what an idle connection keeps.
+/// The first read of a connection, and what an idle one keeps.
 pub const IDLE_BYTES: usize = 4 * 1024;
+/// With less room than this no read is tried (ours).
+pub const LEAST_READ_BYTES: usize = 1024;
+/// The body of a denied request that is read so that another request may follow (ours; one read).
+pub const DENIED_BODY_BYTES: usize = READ_BYTES;
+/// How long that may take (ours; a body that comes with its head is there already).
+pub const DENIED_BODY: Duration = Duration::from_secs(1);
 /// What a client that was refused may still send before the connection is cut, so that it can read the answer (ours).
 pub const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take (ours).

@@ -11,13 +11,19 @@
 //! What the pod itself calls goes another way through the same parts ([`serve_calls`]): each request is read only to know
 //! where it ends, and goes to an endpoint that a [`Caller`] chose and checked.
 //!
+//! A request that policy refuses is answered where it stands, and another may follow if it is beyond doubt where that
+//! begins (`denied`).
+//!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
+mod alarm;
 pub(crate) mod answer;
 pub(crate) mod body;
 mod calls;
 pub(crate) mod chunked;
+mod denied;
 mod forward;
+pub(crate) mod halves;
 mod head;
 pub mod limits;
 pub(crate) mod pool;

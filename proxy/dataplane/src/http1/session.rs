@@ -1,17 +1,21 @@
 //! One client's connection: request after request, in order, until either side has enough.
 
+use std::pin::{Pin, pin};
+
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use engine::gate::{GateRule, Refusal};
 use engine::request::Version;
 
+use super::denied;
 use super::forward::{Client, Forwarder, Next};
 use super::head::{Arrived, read_head};
 use super::limits;
 use super::pool::Pool;
 use super::wire;
-use crate::exchange::{Answer, Decider, Granted, Upstream, Verdict};
+use crate::aside::Aside;
+use crate::exchange::{Answer, Decider, Granted, Last, Upstream, Verdict};
 
 /// Serves HTTP/1.1 on `client` until the connection ends. Requests are decided by `decider`; those with a permit go to
 /// `upstream`, on connections of their own. Dropping the future cuts both ends.
@@ -34,9 +38,11 @@ where
     let (reader, writer) = wire::split(client);
     let mut client = Client { reader, writer };
     let forwarder = Forwarder { decider, upstream, pool };
+    let ended = pin!(decider.ended());
+    let mut ended = Aside::new(ended);
     let mut first_byte = Instant::now() + limits::FIRST_HEAD;
     loop {
-        let turn = match next_head(&mut client, decider.ended(), first_byte).await {
+        let turn = match next_head(&mut client, Pin::new(&mut ended), first_byte).await {
             Ok(Arrived::Head(length)) => take_turn(&forwarder, &mut client, length).await,
             Ok(Arrived::Ended) => Next::Close.into(),
             Ok(Arrived::Slow | Arrived::TooLong) => {
@@ -48,7 +54,6 @@ where
         let Some(same) = after else { return };
         client = same;
         first_byte = Instant::now() + limits::IDLE;
-        pool.sweep();
     }
 }
 
@@ -66,7 +71,7 @@ impl From<Next> for Turn {
 }
 
 /// Ends a turn; the client's connection, if another may follow.
-pub(super) async fn after<C: AsyncRead + AsyncWrite>(
+pub(super) async fn after<C: AsyncRead + AsyncWrite + Unpin>(
     mut client: Client<C>,
     turn: Turn,
     ending: bool,
@@ -77,7 +82,7 @@ pub(super) async fn after<C: AsyncRead + AsyncWrite>(
         Next::Abort => {}
         Next::Linger => close(client, true).await,
         Next::Answer(answer) => {
-            client.writer.out().extend_from_slice(&answer.http1(turn.head_only));
+            answer.write_http1(Last::Yes, turn.head_only, client.writer.out());
             close(client, true).await;
         }
     }
@@ -86,18 +91,19 @@ pub(super) async fn after<C: AsyncRead + AsyncWrite>(
 
 /// Waits for the next head; where it is whole, it lies at the start of what has arrived. Nothing of it is waited for once
 /// `ended` is over.
-pub(super) async fn next_head<C: AsyncRead + AsyncWrite>(
+pub(super) async fn next_head<C: AsyncRead + AsyncWrite + Unpin>(
     client: &mut Client<C>,
-    ended: impl Future<Output = ()>,
+    ended: Pin<&mut impl Future<Output = ()>>,
     first_byte: Instant,
 ) -> Result<Arrived, Next> {
     if client.reader.bytes().is_empty() {
         client.reader.rest();
         client.writer.rest();
-        let arrival = timeout_at(first_byte, client.reader.fill(limits::IDLE_BYTES));
         tokio::select! {
             biased;
-            arrived = arrival => if !matches!(arrived, Ok(Ok(1..))) { return Err(Next::Close) },
+            arrived = client.reader.fill_before(first_byte) => {
+                if !matches!(arrived, Some(Ok(1..))) { return Err(Next::Close) }
+            }
             () = ended => return Err(Next::Close),
         }
     }
@@ -123,7 +129,7 @@ async fn take_turn<C, D, U>(
     length: usize,
 ) -> Turn
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     D: Decider,
     U: Upstream,
 {
@@ -133,10 +139,17 @@ where
     client.reader.consume(length);
     let next = match verdict {
         Verdict::Answer(answer) => Next::Answer(answer),
+        Verdict::Deny(denied) => {
+            let ending = || forwarder.decider.ending();
+            let next = denied::answer(&denied, client, ending).await;
+            forwarder.decider.give_back(denied.request);
+            next
+        }
         Verdict::Close => Next::Close,
         Verdict::Forward(Granted { request, permit, in_flight }) => {
             let next = forwarder.forward(permit, &request, client).await;
-            drop((request, in_flight));
+            drop(in_flight);
+            forwarder.decider.give_back(request);
             next
         }
     };
@@ -144,7 +157,7 @@ where
 }
 
 /// Ends the connection. `linger`: the client may still be sending, and a cut now could take the answer from it.
-async fn close<C: AsyncRead + AsyncWrite>(mut client: Client<C>, linger: bool) {
+async fn close<C: AsyncRead + AsyncWrite + Unpin>(mut client: Client<C>, linger: bool) {
     if client.writer.end().await.is_ok() && linger {
         client.reader.discard().await;
     }

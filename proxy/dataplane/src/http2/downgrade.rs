@@ -201,7 +201,7 @@ async fn move_body<R: AsyncRead + Unpin>(
             Step::More => {
                 let filled = tokio::select! {
                     biased;
-                    filled = reader.fill(crate::http1::limits::READ_BYTES) => filled,
+                    filled = reader.fill() => filled,
                     _ = poll_fn(|context| to.poll_reset(context)) => return Err(Broken::Client),
                 };
                 match (filled.map_err(|_| BAD)?, decoder.ends_with_connection()) {

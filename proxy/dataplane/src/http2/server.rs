@@ -148,6 +148,11 @@ where
         let mut reply = Reply::new(respond, parts.method == Method::HEAD);
         match verdict {
             Verdict::Answer(answer) => reply.refuse(&answer),
+            // The stream ends with its answer, and with it all that belongs to the request.
+            Verdict::Deny(denied) => {
+                reply.refuse(&denied.answer);
+                self.decider.give_back(denied.request);
+            }
             // Semantics D5: without a word.
             Verdict::Close => reply.reset(Reason::HTTP_1_1_REQUIRED),
             Verdict::Forward(granted) => {

@@ -65,7 +65,8 @@ where
             answer = self.decider.revoked(&request) => reply.refuse(&answer),
             () = overdue => reply.refuse(&self.failed(Failure::Deadline, &request)),
         }
-        drop((request, in_flight));
+        drop(in_flight);
+        self.decider.give_back(request);
     }
 
     fn give_up(&self, broken: &Broken, request: &CanonicalRequest, reply: &mut Reply) {
