@@ -83,6 +83,8 @@ pub const AUDIT_MEMORY_BYTES: usize = 4 * 1024 * 1024;
 pub const AUDIT_DISK_BYTES: u64 = 64 * 1024 * 1024;
 /// After this many bytes the spool begins a new file.
 pub const AUDIT_SEGMENT_BYTES: u64 = 1024 * 1024;
+/// How long the spool's thread gathers records after it has written some (ours).
+pub const AUDIT_GATHER: Duration = Duration::from_millis(2);
 /// How long written records may be lost with the machine's power, and a failed disk isn't tried again.
 pub const AUDIT_SETTLE: Duration = Duration::from_millis(500);
 /// Records of one message of the audit stream.

@@ -123,12 +123,18 @@ impl Keeper {
     pub(super) async fn keep(mut self, mut spool: Spool) {
         let mut taken = Vec::with_capacity(TAKEN);
         let mut next_tick = Instant::now() + limits::AUDIT_SETTLE;
+        let mut rests_until = None;
         while !self.is_ending {
             let is_busy = spool.is_busy() || self.metrics.audit.has_missed();
             tokio::select! {
-                count = self.records.recv_many(&mut taken, TAKEN) => {
+                count = self.records.recv_many(&mut taken, TAKEN), if rests_until.is_none() => {
                     self.is_ending = count == 0;
                     self.take(&mut taken, &mut spool);
+                    // Whoever denies much doesn't wake this thread for each: what comes meanwhile is written together.
+                    rests_until = (count < TAKEN).then(|| Instant::now() + limits::AUDIT_GATHER);
+                }
+                () = sleep_until(rests_until.unwrap_or(next_tick)), if rests_until.is_some() => {
+                    rests_until = None;
                 }
                 Some(ask) = self.asks.recv() => self.answer(ask, &mut spool),
                 () = sleep_until(next_tick), if is_busy => {}

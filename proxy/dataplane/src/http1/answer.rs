@@ -107,6 +107,7 @@ where
                 head.write(progress.request, body, *close, client.out());
             }
         }
+        drop(head);
         upstream.consume(length);
         if let Step::Final { body, close, keep_upstream } = step {
             move_body(upstream, client, body).await?;

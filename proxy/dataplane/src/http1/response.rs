@@ -3,15 +3,21 @@
 use engine::gate::{Flaw, GateRule, Lines, is_reserved, is_token, split_field, trim_blanks};
 use engine::request::{CanonicalRequest, Version, is_grpc};
 
+use smallvec::SmallVec;
+
 use super::body::{Decoder, Encoder};
 use super::{chunked, limits};
+
+/// The fields that most answers have at most: their heads take no memory of their own.
+const USUAL_FIELDS: usize = 16;
 
 /// The head of an answer.
 #[derive(Debug)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: u16,
-    phrase: &'a [u8],
-    fields: Vec<(&'a [u8], &'a [u8])>,
+    /// Three digits, and perhaps a blank and a phrase.
+    status_text: &'a [u8],
+    fields: SmallVec<[(&'a [u8], &'a [u8]); USUAL_FIELDS]>,
     length: Option<(u64, &'a [u8])>,
     chunked: bool,
     grpc: bool,
@@ -58,11 +64,11 @@ impl<'a> AnswerHead<'a> {
     pub(crate) fn parse(head: &'a [u8], keeps_decision: bool) -> Result<Self, Flaw> {
         let mut lines = Lines::new(head);
         let line = lines.next().unwrap_or(Err(bad(0)))?.bytes;
-        let (http_1_0, status, phrase) = status_line(line).ok_or(bad(0))?;
+        let (http_1_0, status, status_text) = status_line(line).ok_or(bad(0))?;
         let mut answer = Self {
             status,
-            phrase,
-            fields: Vec::with_capacity(16),
+            status_text,
+            fields: SmallVec::new(),
             length: None,
             chunked: false,
             grpc: false,
@@ -81,10 +87,10 @@ impl<'a> AnswerHead<'a> {
         if answer.chunked && (answer.length.is_some() || http_1_0) {
             return Err(Flaw { rule: GateRule::G8, offset: 0 });
         }
-        let named = std::mem::take(&mut answer.hop.named);
-        answer
-            .fields
-            .retain(|(name, _)| !named.iter().any(|other| other.eq_ignore_ascii_case(name)));
+        let Self { fields, hop: Hop { named, .. }, .. } = &mut answer;
+        if !named.is_empty() {
+            fields.retain(|(name, _)| !named.iter().any(|other| other.eq_ignore_ascii_case(name)));
+        }
         Ok(answer)
     }
 
@@ -205,9 +211,10 @@ impl<'a> AnswerHead<'a> {
 
     fn write_fields(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.phrase);
+        out.extend_from_slice(self.status_text);
+        if self.status_text.len() == STATUS_DIGITS {
+            out.push(b' ');
+        }
         out.extend_from_slice(b"\r\n");
         for (name, value) in &self.fields {
             write_field(out, name, value);
@@ -216,24 +223,27 @@ impl<'a> AnswerHead<'a> {
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
 
-/// `HTTP/1.x`, three digits, and perhaps a phrase without control characters.
+const STATUS_DIGITS: usize = 3;
+
+/// `HTTP/1.x`, three digits, and perhaps a phrase without control characters; the last two as they came, too.
 fn status_line(line: &[u8]) -> Option<(bool, u16, &[u8])> {
     let (http_1_0, rest) = match line.split_at_checked(9)? {
         (b"HTTP/1.1 ", rest) => (false, rest),
         (b"HTTP/1.0 ", rest) => (true, rest),
         _ => return None,
     };
-    let (digits, phrase) = rest.split_at_checked(3)?;
+    let (digits, phrase) = rest.split_at_checked(STATUS_DIGITS)?;
     let phrase = if phrase.is_empty() { phrase } else { phrase.strip_prefix(b" ")? };
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     let status = std::str::from_utf8(digits).ok()?.parse().ok()?;
     let valid = all_digits && status >= 100 && !engine::gate::has_control(phrase);
-    valid.then_some((http_1_0, status, phrase))
+    valid.then_some((http_1_0, status, rest))
 }
 
 /// G8: digits without a leading zero, at most 2^63 - 1.

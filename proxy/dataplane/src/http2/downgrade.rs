@@ -99,7 +99,8 @@ async fn upload<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Fault> {
     let request = progress.request;
-    if body.is_end_stream() {
+    let whole = body.is_end_stream();
+    if whole {
         request.write_http1_head(writer.out());
     } else {
         request.write_http1_head_with_body(writer.out());
@@ -117,7 +118,7 @@ async fn upload<W: AsyncWrite + Unpin>(
         encoder.end(&lines(&trailers.map_err(Fault::Malformed)?), writer.out());
     }
     writer.flush().await.map_err(|_| Fault::Receiver)?;
-    progress.sent.set(Some(Instant::now()));
+    progress.sent.set(Some(if whole { progress.begun.get() } else { Instant::now() }));
     Ok(())
 }
 
@@ -151,15 +152,16 @@ async fn pass_back<R: AsyncRead + Unpin>(
         let bytes = reader.bytes().get(..length).unwrap_or_default();
         let head = AnswerHead::parse(bytes, false).map_err(|_| BAD)?;
         let response = response(&head).ok_or(BAD)?;
-        match head.status {
+        let mut decoder = head.body(progress.request).decoder;
+        let keep = head.keeps_alive() && !decoder.ends_with_connection();
+        drop(head);
+        reader.consume(length);
+        match response.status().as_u16() {
             101 => return Err(BAD),
             // G20: the proxy itself has sent `100`, and early hints are dropped.
             100 | 103 => {}
             102..200 => reply.interim(response),
             _ => {
-                let mut decoder = head.body(progress.request).decoder;
-                let keep = head.keeps_alive() && !decoder.ends_with_connection();
-                reader.consume(length);
                 let ended = matches!(decoder, Decoder::Length(0));
                 let to = reply.begin(response, ended).map_err(|_| Broken::Client)?;
                 if !ended {
@@ -168,7 +170,6 @@ async fn pass_back<R: AsyncRead + Unpin>(
                 return Ok(keep && progress.sent.get().is_some());
             }
         }
-        reader.consume(length);
     }
     Err(BAD)
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::gather::Gathered;
 use super::meter::{Heard, Meter, Metered};
 use super::reply::Reply;
 use super::stream::Context;
@@ -31,13 +32,15 @@ where
     U: Upstream + 'static,
 {
     let meter = Meter::new();
-    let handshake = builder().handshake(Metered::new(client, meter.clone()));
+    let gathered = Gathered::new(client);
+    let handshake = builder().handshake(Metered::new(gathered.clone(), meter.clone()));
     let Ok(Ok(mut connection)) = timeout(limits::PREFACE, handshake).await else {
         return;
     };
     let Some(pings) = connection.ping_pong() else { return };
     let serving = Serving {
         connection,
+        gathered,
         meter,
         decider: Rc::clone(&decider),
         onward,
@@ -73,7 +76,8 @@ fn builder() -> Builder {
 
 /// A connection that is served.
 struct Serving<S, D, U: Upstream> {
-    connection: Connection<Metered<S>, Bytes>,
+    connection: Connection<Metered<Gathered<S>>, Bytes>,
+    gathered: Gathered<S>,
     meter: Meter,
     decider: Rc<D>,
     onward: Rc<Onward<U>>,
@@ -117,14 +121,16 @@ where
         while let Poll::Ready(Some(_)) = self.streams.poll_join_next(task) {
             self.pulse.idle_since = Instant::now();
         }
+        self.gathered.hold();
         let closed = self.poll_streams(task).is_ready();
+        let broken = matches!(self.gathered.poll_release(task), Poll::Ready(Err(_)));
         if let Some(kind) = self.meter.over() {
             return Poll::Ready(Ended::Over(kind.name()));
         }
         for below in self.meter.refused() {
             self.decider.refused_below(below.rule, below.what);
         }
-        if closed {
+        if closed || broken {
             return Poll::Ready(Ended::Closed);
         }
         self.poll_time(task)
