@@ -38,8 +38,7 @@ pub(crate) struct Aside<F> {
 impl<F: Future + Unpin> Aside<F> {
     pub(crate) fn new(inner: F) -> Self {
         let task = Waker::noop().clone();
-        let bell =
-            Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(task.clone()) });
+        let bell = Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(task.clone()) });
         Self { inner, waker: Waker::from(Arc::clone(&bell)), bell, task }
     }
 }

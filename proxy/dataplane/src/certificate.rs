@@ -2,7 +2,6 @@
 //!
 //! Nothing here trusts: chains are verified in [`crate::trust`].
 
-
 use aws_lc_rs::digest;
 use engine::identity::SpiffeId;
 use engine::{Peer, Timestamp};

@@ -21,6 +21,7 @@ pub mod circuit;
 pub mod clock;
 pub mod control;
 pub mod credentials;
+pub mod decision_id;
 pub mod denials;
 pub mod discovery;
 pub mod endpoint;

@@ -65,6 +65,8 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const REVISIT: Duration = Duration::from_secs(2);
 /// Denials waiting for the spool, and lines waiting for stdout; more are dropped and counted.
 pub const DENIAL_LINES: usize = 8_192;
+/// Bytes of lines that go to stdout in one write.
+pub const DENIAL_WRITE_BYTES: usize = 64 * 1024;
 /// Bytes of denials waiting for the spool.
 pub const DENIAL_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// A recorded path, host, method or value; the rest is cut off.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::certificate::hex;
 use crate::limits;
+use crate::line::Object;
 
 /// A value that isn't recorded as it was: it is too long, or isn't UTF-8; or entries that had no room.
 #[derive(Debug, Serialize)]
@@ -119,6 +120,21 @@ impl RequestRecord {
                 .entries("headers", request.fields().filter(|(name, _)| is_read(name))),
             cut: recorder.cut,
         }
+    }
+
+    /// Appends it as JSON.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.text("version", self.version);
+        object.text("method", &self.method);
+        object.text("host", &self.host);
+        object.text("path", &self.path);
+        object.pairs("query", &self.query);
+        object.pairs("headers", &self.headers);
+        if !self.cut.is_empty() {
+            object.value("cut", &self.cut);
+        }
+        object.end();
     }
 }
 

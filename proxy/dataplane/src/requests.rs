@@ -8,10 +8,11 @@ use engine::rows::Probe;
 use engine::{Arrival, Decision, Form, Reason};
 
 use crate::clock;
+use crate::decision_id::new_id;
 use crate::exchange::{Answer, Decider, Denied, Failure, Granted, InFlight, Verdict};
 use crate::memory::Pressure;
 use crate::metrics::Subject;
-use crate::session::{About, Denial, Judged, Session, new_id};
+use crate::session::{About, Denial, Judged, Session};
 
 /// The step of D1 at which a probe is allowed.
 const PROBE_STEP: u8 = 3;

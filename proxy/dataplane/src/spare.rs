@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn what_is_kept_has_bounds() {
         let spare = Spare::default();
-        let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(limits::SPARE_REQUEST_BYTES));
+        let long =
+            format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(limits::SPARE_REQUEST_BYTES));
         spare.keep(read(&spare, &long));
         assert!(spare.0.borrow().is_empty());
         let many: Vec<_> = (0..=limits::SPARE_REQUESTS)

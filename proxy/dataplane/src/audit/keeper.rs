@@ -152,13 +152,14 @@ impl Keeper {
         self.lines.end();
     }
 
-    /// A line to stdout, and the same bytes to the spool.
+    /// Lines to stdout, and the same bytes to the spool.
     fn take(&mut self, taken: &mut Vec<Message>, spool: &mut Spool) {
+        let mut lines = Vec::with_capacity(taken.len());
         for message in taken.drain(..) {
             match message {
                 Message::Record(record, workload) => {
                     self.queued.fetch_sub(record.len(), Ordering::Relaxed);
-                    self.lines.write(record.clone());
+                    lines.push(record.clone());
                     if workload.is_some() {
                         spool.writer.workload = workload;
                     }
@@ -167,6 +168,7 @@ impl Keeper {
                 Message::End => self.is_ending = true,
             }
         }
+        self.lines.write(lines);
         spool.settle();
     }
 
@@ -211,8 +213,6 @@ impl Keeper {
                 let _ = waiting.send(());
             }
         }
-        for line in spool.said() {
-            self.lines.write(line);
-        }
+        self.lines.write(spool.said());
     }
 }

@@ -69,7 +69,8 @@ mod tests {
         let begun = Instant::now();
         let soon = begun + Duration::from_secs(10);
         let late = begun + Duration::from_secs(100);
-        let short = tokio::time::timeout(Duration::from_secs(1), alarm.before(soon, pending::<()>()));
+        let short =
+            tokio::time::timeout(Duration::from_secs(1), alarm.before(soon, pending::<()>()));
         assert!(short.await.is_err());
         assert_eq!(alarm.before(late, pending::<()>()).await, None);
         assert_eq!(begun.elapsed(), Duration::from_secs(100));

@@ -108,7 +108,10 @@ where
 }
 
 /// The request, if there is one way to read it and it stays within HTTP.
-fn read<C: AsyncRead + AsyncWrite + Unpin>(client: &Client<C>, length: usize) -> Option<CanonicalRequest> {
+fn read<C: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client<C>,
+    length: usize,
+) -> Option<CanonicalRequest> {
     let head = client.reader.bytes().get(..length)?;
     let request = http1(head, &READING).ok()?;
     (request.unread().is_none() && request.upgrade().is_none()).then_some(request)

@@ -44,10 +44,7 @@ fn may_continue(request: &CanonicalRequest) -> bool {
 }
 
 /// Reads the body to its end and drops it; false where it is more than is worth the while, or breaks a rule.
-async fn drained<R: AsyncRead + Unpin>(
-    request: &CanonicalRequest,
-    reader: &mut Reader<R>,
-) -> bool {
+async fn drained<R: AsyncRead + Unpin>(request: &CanonicalRequest, reader: &mut Reader<R>) -> bool {
     let mut decoder = Decoder::of_request(request);
     let too_long = |length| length > limits::DENIED_BODY_BYTES as u64;
     if matches!(request.framing(), Framing::Length(length) if too_long(length)) {

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::answer::{Broken, Ended, Progress, pass_on};
 use super::body::{Decoder, Encoder};
+use super::halves::{ReadHalf, WriteHalf};
 use super::limits;
 use super::pool::{Connection, Pool};
 use super::transfer::{Fault, Pace, transfer};
 use super::upgrade::tunnel;
-use super::halves::{ReadHalf, WriteHalf};
 use super::wire::{Reader, Writer};
 use crate::exchange::{Answer, Decider, Failure, Upstream};
 

@@ -37,8 +37,9 @@ pub const TRAILER_BYTES: usize = engine::gate::limits::HEAD_BYTES;
 pub const TRAILERS: usize = engine::gate::limits::FIELDS;
 /// What a client may send behind a request for an upgrade before the answer (§4.5).
 pub const EARLY_UPGRADE_BYTES: usize = 4 * 1024;
-/// Idle connections to one application that a worker keeps (ours).
-pub const POOLED_CONNECTIONS: usize = 64;
+/// Idle connections to one application that a worker keeps (ours: a few clients of HTTP/2 with all their streams; where
+/// fewer were kept than are in use by turns, one request in ten would pay for a new one).
+pub const POOLED_CONNECTIONS: usize = 256;
 /// How long it keeps one (ours; shorter than what applications usually allow).
 pub const POOLED: Duration = Duration::from_secs(30);
 /// One read from a connection.

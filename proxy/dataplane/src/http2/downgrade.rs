@@ -149,9 +149,9 @@ async fn pass_back<R: AsyncRead + Unpin>(
             })?,
             () = poll_fn(|context| reply.poll_gone(context)) => return Err(Broken::Client),
         };
-        let bytes = reader.bytes().get(..length).unwrap_or_default();
-        let head = AnswerHead::parse(bytes, false).map_err(|_| BAD)?;
-        let response = response(&head).ok_or(BAD)?;
+        let bytes = Bytes::copy_from_slice(reader.bytes().get(..length).unwrap_or_default());
+        let head = AnswerHead::parse(&bytes, false).map_err(|_| BAD)?;
+        let response = response(&head, &bytes).ok_or(BAD)?;
         let mut decoder = head.body(progress.request).decoder;
         let keep = head.keeps_alive() && !decoder.ends_with_connection();
         drop(head);
@@ -174,13 +174,16 @@ async fn pass_back<R: AsyncRead + Unpin>(
     Err(BAD)
 }
 
-/// The head in terms of HTTP/2, without what belongs to the hop.
-fn response(head: &AnswerHead<'_>) -> Option<Response<()>> {
+/// The head in terms of HTTP/2, without what belongs to the hop. Its values are parts of `bytes`, the head itself.
+fn response(head: &AnswerHead<'_>, bytes: &Bytes) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
+    let fields = response.headers_mut();
+    fields.reserve(head.fields().count());
     for (name, value) in head.fields() {
         let name = HeaderName::from_bytes(name).ok()?;
-        response.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
+        fields.append(name, value);
     }
     Some(response)
 }

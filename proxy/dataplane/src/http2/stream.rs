@@ -103,3 +103,21 @@ where
 
 /// The client's side of an exchange.
 pub(super) type Client<'a> = (&'a mut RecvStream, &'a mut Reply);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::Application;
+    use crate::session::Session;
+
+    /// What `start` returns takes so many bytes.
+    fn size<D, U: Upstream, F>(_start: impl FnOnce(Context<D, U>, Granted, RecvStream, Reply) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_takes_little_memory_of_its_own() {
+        let bytes = size::<Session, Application, _>(Context::carry);
+        assert!(bytes <= 2_048, "{bytes} bytes");
+    }
+}

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::OutboundPort;
 use crate::clock;
+use crate::decision_id::new_id;
 use crate::denials::{DenialRecord, Direction, PeerRecord};
 use crate::discovery::Endpoint;
 use crate::endpoint;
@@ -18,7 +19,6 @@ use crate::exchange::{Answer, Failure};
 use crate::metrics::Subject;
 use crate::requests::failure_answer;
 use crate::service_metrics::Trouble;
-use crate::session::new_id;
 
 impl OutboundPort {
     /// Counts a refusal and writes it down; what the application sees of it.
