@@ -23,6 +23,8 @@ pub(crate) struct Progress<'a> {
     pub(crate) begun: Cell<Instant>,
     /// When the request had gone out whole.
     pub(crate) sent: Cell<Option<Instant>>,
+    /// Something had come behind the request when it had gone out: the client doesn't wait for answers.
+    pub(crate) pipelined: Cell<bool>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
     pub(crate) expecting: Cell<u64>,
     /// The answer comes from a proxy of ours: the id of its decision stays.
@@ -38,6 +40,7 @@ impl<'a> Progress<'a> {
             request,
             begun: Cell::new(Instant::now()),
             sent: Cell::new(None),
+            pipelined: Cell::new(false),
             expecting: Cell::new(writes),
             keeps_decision: false,
             answered: Cell::new(None),
@@ -144,8 +147,9 @@ fn judge(
             let until_close = body.decoder.ends_with_connection();
             // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
-            // Who refused it and ended its own connection did so because it couldn't say what follows (H1-11).
-            let doubtful = head.refuses && !head.keeps_alive();
+            // Who refused it and ended its own connection did so because it couldn't say what follows; and nothing that
+            // was sent in a row with a refused request is read (H1-11).
+            let doubtful = head.refuses && (!head.keeps_alive() || progress.pipelined.get());
             let close = last || until_close || body.needs_close() || doubtful;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })

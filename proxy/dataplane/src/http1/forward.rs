@@ -232,6 +232,7 @@ where
     let mut decoder = Decoder::of_request(request);
     let pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
     transfer(client, upstream, (&mut decoder, Encoder::of_request(request)), pace).await?;
+    progress.pipelined.set(!client.bytes().is_empty());
     // A request without a body has gone out as soon as its exchange began.
     progress.sent.set(Some(if request.has_body() { Instant::now() } else { progress.begun.get() }));
     Ok(())

@@ -111,13 +111,15 @@ mod tests {
     use crate::session::Session;
 
     /// What `start` returns takes so many bytes.
-    fn size<D, U: Upstream, F>(_start: impl FnOnce(Context<D, U>, Granted, RecvStream, Reply) -> F) -> usize {
+    fn size<D, U: Upstream, F>(
+        _start: impl FnOnce(Context<D, U>, Granted, RecvStream, Reply) -> F,
+    ) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_stream_takes_little_memory_of_its_own() {
         let bytes = size::<Session, Application, _>(Context::carry);
-        assert!(bytes <= 2_048, "{bytes} bytes");
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
     }
 }
