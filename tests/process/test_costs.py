@@ -28,7 +28,7 @@ CONNECTIONS = 16
 WARM_UP = 20
 REQUESTS = 100
 MOST_SYSCALLS = 4.6
-"""A request of the thread that carries it: two reads, two writes, and a share of a wait, more on a busy machine."""
+"""A request, by its thread: two reads, two writes, and a share of a wait, more on a busy machine."""
 MOST_DENIAL_SYSCALLS = 2.9
 """A denial likewise: a read, a write, and shares of a wait and of waking the audit trail."""
 MOST_ALLOCATIONS = 2.2

@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
 
 /// Text in quotation marks. Nearly all of it is plain, which is seen without looking at each byte by itself.
 fn text(out: &mut Vec<u8>, value: &str) {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~');
     if value.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
         out.push(b'"');
         out.extend_from_slice(value.as_bytes());

@@ -85,7 +85,9 @@ mod tests {
         let many: Vec<_> = (0..=limits::SPARE_REQUESTS)
             .map(|_| read(&spare, "GET / HTTP/1.1\r\nhost: a\r\n\r\n"))
             .collect();
-        many.into_iter().for_each(|request| spare.keep(request));
+        for request in many {
+            spare.keep(request);
+        }
         assert_eq!(spare.0.borrow().len(), limits::SPARE_REQUESTS);
     }
 }

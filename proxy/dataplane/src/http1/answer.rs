@@ -46,6 +46,12 @@ impl<'a> Progress<'a> {
             answered: Cell::new(None),
         }
     }
+
+    /// The request goes out once more.
+    pub(super) fn begin_again(&self) {
+        self.sent.set(None);
+        self.begun.set(Instant::now());
+    }
 }
 
 /// How an exchange ended well.

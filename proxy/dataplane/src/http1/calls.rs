@@ -146,7 +146,7 @@ where
             Err(answer) => return Next::Answer(answer),
         };
         caller.repeated();
-        progress.sent.set(None);
+        progress.begin_again();
         result = carry(caller, &mut progress, client, &mut line).await;
     }
     match result {

@@ -80,7 +80,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
             && let Ok(fresh) = Connection::open(self.upstream).await
         {
             connection = fresh;
-            progress.sent.set(None);
+            progress.begin_again();
             result = exchange(&progress, client, connection.halves(), ending).await;
         }
         match result {

@@ -158,7 +158,7 @@ mod tests {
             gathered.shutdown().await.unwrap();
         };
         let mut received = Vec::new();
-        let (_, result) = tokio::join!(writing, theirs.read_to_end(&mut received));
+        let ((), result) = tokio::join!(writing, theirs.read_to_end(&mut received));
         result.unwrap();
         assert!(received == sent);
     }

@@ -72,7 +72,7 @@ pub(super) fn is_unreserved(byte: u8) -> bool {
 /// Whether there is a control character but HTAB. Without table and early exit, so that it looks at many bytes at a time.
 #[must_use]
 pub fn has_control(text: &[u8]) -> bool {
-    let is_control = |byte: u8| ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f);
+    let is_control = |byte: u8| matches!(byte, 0..=8 | 10..=31 | 127);
     text.iter().fold(false, |found, byte| found | is_control(*byte))
 }
 
