@@ -130,6 +130,22 @@ async def test_h11_is_invited_to_send_its_body_once_it_is_allowed(mesh: Mesh, by
 
 
 @pytest.mark.parametrize("by", WAYS)
+async def test_h11_may_ask_again_after_it_was_denied(mesh: Mesh, by: str) -> None:
+    """What belongs to a denied request is read and dropped, so that the next one is the next one."""
+    await _seen(mesh)
+    length, chunks = ("Content-Length", str(len(SMUGGLED))), ("Transfer-Encoding", "chunked")
+    body = h11.Data(data=SMUGGLED)
+    async with _client(way(mesh, by)) as client:
+        for number, (headers, data) in enumerate([((), ()), ((length,), (body,)), ((chunks,), (body, body))]):
+            await client.send(_request("POST", "/internal", *headers), *data, h11.EndOfMessage())
+            denied, _ = await client.answer()
+            assert (denied.status_code, dict(denied.headers).get(b"connection")) == (403, None)
+            await client.send(_request("GET", f"/{number}"), h11.EndOfMessage())
+            assert (await client.answer())[0].status_code == 200
+    assert await _seen(mesh) == ["GET /0", "GET /1", "GET /2"]
+
+
+@pytest.mark.parametrize("by", WAYS)
 async def test_httpx_keeps_and_streams_and_is_told_why_not(mesh: Mesh, by: str) -> None:
     at = way(mesh, by)
 

@@ -2,8 +2,6 @@
 //!
 //! Nothing here trusts: chains are verified in [`crate::trust`].
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest;
 use engine::identity::SpiffeId;
 use engine::{Peer, Timestamp};
@@ -108,11 +106,14 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(*byte));
+    }
+    text
 }
 
 /// The one URI SAN as SPIFFE ID, the DNS SANs, and how many others there are.

@@ -37,7 +37,28 @@ pub fn rfc3339(millis: i64) -> String {
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z")
+    let mut text = String::with_capacity("2026-11-21T12:00:00.123Z".len());
+    for (value, digits, after) in [
+        (year, 4, '-'),
+        (month, 2, '-'),
+        (day, 2, 'T'),
+        (hour, 2, ':'),
+        (minute, 2, ':'),
+        (second, 2, '.'),
+        (fraction, 3, 'Z'),
+    ] {
+        push_digits(&mut text, value, digits);
+        text.push(after);
+    }
+    text
+}
+
+/// The last `count` decimal digits of a number that isn't negative.
+fn push_digits(text: &mut String, value: i64, count: u32) {
+    for place in (0..count).rev() {
+        let digit = value / 10_i64.pow(place) % 10;
+        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
 }
 
 /// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the leap day is the last;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::audit::{Message, Reason};
 use crate::limits;
-use crate::line;
+use crate::line::{self, Object};
 use crate::metrics::Metrics;
 pub use crate::recorded::RequestRecord;
 use crate::recorded::{Cut, Recorder};
@@ -79,6 +79,62 @@ pub struct PeerRecord {
     pub certificate_sha256: Option<String>,
 }
 
+impl DenialRecord {
+    /// One line of JSON, without its end. It says what `serde` would, in a fifth of the time: a client that is denied
+    /// without pause must not cost more than one that is served.
+    fn line(&self) -> Bytes {
+        let mut out = Vec::with_capacity(line::USUAL_BYTES);
+        let mut object = Object::begin(&mut out);
+        object.text("time", &self.time);
+        object.text("event", self.event);
+        object.value("direction", &self.direction);
+        object.text_or_null("workload", self.workload.as_deref());
+        object.text("namespace", &self.namespace);
+        object.text("pod", &self.pod);
+        object.value("port", &self.port);
+        object.text_or_null("service", self.service.as_deref());
+        write_decision(&self.decision, &mut object);
+        self.peer.write(object.field("peer"));
+        match &self.request {
+            Some(request) => request.write(object.field("request")),
+            None => object.text_or_null("request", None),
+        }
+        object.value("gate", &self.gate);
+        let detail = self.detail.as_ref();
+        let detail = detail.map(|text| Recorder::default().text("detail", text.as_bytes()));
+        object.text_or_null("detail", detail.as_deref());
+        object.end();
+        out.into()
+    }
+}
+
+/// The fields of a decision, in the midst of a record's.
+fn write_decision(decision: &snapshot::Answer, object: &mut Object<'_>) {
+    object.text_or_null("id", decision.id.as_deref());
+    object.text("verdict", decision.verdict);
+    object.text("reason", &decision.reason);
+    object.value("status", &decision.status);
+    object.value("grpcStatus", &decision.grpc_status);
+    object.text_or_null("server", decision.server.as_deref());
+    object.text_or_null("route", decision.route.as_deref());
+    object.text_or_null("authorization", decision.authorization.as_deref());
+    object.text_or_null("origin", decision.origin.as_deref());
+    object.text_or_null("table", decision.table.as_deref());
+    object.text_or_null("facts", decision.facts.as_deref());
+    object.value("audit", &decision.audit);
+}
+
+impl PeerRecord {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.text("ip", &self.ip);
+        object.text_or_null("identity", self.identity.as_deref());
+        object.text_or_null("podUID", self.pod_uid.as_deref());
+        object.text_or_null("certificateSHA256", self.certificate_sha256.as_deref());
+        object.end();
+    }
+}
+
 #[expect(clippy::ref_option, reason = "serde calls it")]
 fn cut_detail<S: serde::Serializer>(detail: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     detail.as_ref().map(|text| Recorder::default().text("detail", text.as_bytes())).serialize(to)
@@ -123,7 +179,7 @@ impl DenialLog {
 
     /// Writes a record, without waiting.
     pub fn write(&self, record: &DenialRecord) {
-        if let Err(reason) = self.hand_over(line::json(record), record.workload.clone()) {
+        if let Err(reason) = self.hand_over(record.line(), record.workload.clone()) {
             self.metrics.lost_lines.add(1);
             self.metrics.audit.missed(reason);
         }
@@ -160,8 +216,10 @@ impl DenialLog {
 /// Lines on their way to stdout.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    /// None is the end.
-    waiting: SyncSender<Option<Bytes>>,
+    /// Those that came together; none is the end.
+    waiting: SyncSender<Option<Vec<Bytes>>>,
+    /// How many lines wait.
+    queued: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
@@ -172,17 +230,25 @@ impl Lines {
         metrics: Arc<Metrics>,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let (waiting, lines) = sync_channel(limits::DENIAL_LINES);
-        let counted = Arc::clone(&metrics);
+        let queued = Arc::<AtomicUsize>::default();
+        let (counted, left) = (Arc::clone(&metrics), Arc::clone(&queued));
         let writer = std::thread::Builder::new()
             .name("denials".to_owned())
-            .spawn(move || write_all(out, &lines, &counted))?;
-        Ok((Self { waiting, metrics }, writer))
+            .spawn(move || write_all(out, &lines, &left, &counted))?;
+        Ok((Self { waiting, queued, metrics }, writer))
     }
 
-    /// Without waiting.
-    pub(crate) fn write(&self, line: Bytes) {
-        if self.waiting.try_send(Some(line)).is_err() {
-            self.metrics.lost_lines.add(1);
+    /// Without waiting. Lines that came together wake the thread once.
+    pub(crate) fn write(&self, lines: Vec<Bytes>) {
+        let count = lines.len();
+        if count == 0 {
+            return;
+        }
+        let before = self.queued.fetch_add(count, Ordering::Relaxed);
+        let fits = before + count <= limits::DENIAL_LINES;
+        if !fits || self.waiting.try_send(Some(lines)).is_err() {
+            self.queued.fetch_sub(count, Ordering::Relaxed);
+            self.metrics.lost_lines.add(count as u64);
         }
     }
 
@@ -191,22 +257,78 @@ impl Lines {
     }
 }
 
-fn write_all(out: impl Write, waiting: &Receiver<Option<Bytes>>, metrics: &Metrics) {
-    let mut out = io::BufWriter::new(out);
+fn write_all(
+    out: impl Write,
+    waiting: &Receiver<Option<Vec<Bytes>>>,
+    queued: &AtomicUsize,
+    metrics: &Metrics,
+) {
+    let mut out = io::BufWriter::with_capacity(limits::DENIAL_WRITE_BYTES, out);
     while let Ok(message) = waiting.recv() {
         let mut next = Some(message);
         while let Some(message) = next {
-            let Some(line) = message else {
+            let Some(lines) = message else {
                 let _ = out.flush();
                 return;
             };
-            if out.write_all(&line).and_then(|()| out.write_all(b"\n")).is_err() {
-                metrics.lost_lines.add(1);
+            for line in &lines {
+                if out.write_all(line).and_then(|()| out.write_all(b"\n")).is_err() {
+                    metrics.lost_lines.add(1);
+                }
             }
+            queued.fetch_sub(lines.len(), Ordering::Relaxed);
             next = waiting.try_recv().ok();
         }
         if out.flush().is_err() {
             metrics.lost_lines.add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::gate::{self, GateProfile};
+    use engine::{Decision, Form, Reason};
+
+    use super::*;
+
+    fn record(request: Option<RequestRecord>, gate: Option<GateRecord>) -> DenialRecord {
+        let mut decision =
+            snapshot::Answer::without_table(&Decision::refusal(Reason::NoRoute, Form::Grpc));
+        decision.origin = Some("a \"b\"\n.yaml:1:1".to_owned());
+        decision.audit = Some(snapshot::WouldBeAnswer {
+            verdict: "deny",
+            reason: "explicit_deny".to_owned(),
+            authorizations: vec!["a".to_owned()],
+        });
+        let peer = PeerRecord { ip: "::1".to_owned(), ..PeerRecord::default() };
+        DenialRecord {
+            time: "2026".to_owned(),
+            event: "denial",
+            direction: Direction::Inbound,
+            workload: None,
+            namespace: "books".to_owned(),
+            pod: "authors-0".to_owned(),
+            port: 80,
+            service: Some("books/é".to_owned()),
+            decision,
+            peer,
+            request,
+            gate,
+            detail: Some("\u{202e}".to_owned()),
+        }
+    }
+
+    #[test]
+    fn au_05_a_line_says_what_its_record_does() {
+        let profile = GateProfile::default();
+        let head = b"GET /a%22?k=v HTTP/1.1\r\nhost: h\r\nx-env: \"p\"\r\n\r\n";
+        let request = gate::http1(head, &profile).unwrap();
+        let request = RequestRecord::new(&request, &["x-env".to_owned()], &["k".to_owned()]);
+        let refusal = gate::http1(b"GET /../ HTTP/1.1\r\nhost: h\r\n\r\n", &profile).unwrap_err();
+        for record in [record(None, None), record(Some(request), Some((&refusal).into()))] {
+            let expected = line::json(&record);
+            assert_eq!(record.line(), expected, "{}", expected.escape_ascii());
         }
     }
 }

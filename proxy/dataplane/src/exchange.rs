@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub trait Decider {
     fn decide(&self, head: &[u8]) -> Verdict;
     /// Puts the field list of an HTTP/2 request, pseudo-header fields first, through gate and engine.
     fn decide_fields(&self, fields: &[(&[u8], &[u8])]) -> Verdict;
+    /// Takes a request whose exchange is over, so that the next one can use its memory.
+    fn give_back(&self, _request: Rc<CanonicalRequest>) {}
     /// What was refused before the gate could see it, with the rule that comes closest: counted and written down.
     fn refused_below(&self, rule: GateRule, what: &str);
     /// Ends when an allowed request, which is in flight, would be refused now: written down as cut, and answered so.
@@ -59,6 +61,8 @@ pub enum Verdict {
     Forward(Granted),
     /// It ends here: write the answer, read no further request, close.
     Answer(Answer),
+    /// Policy refuses it; what belongs to it is known, so that another request may follow it.
+    Deny(Denied),
     /// It ends here without a byte (semantics D5: status null).
     Close,
 }
@@ -73,6 +77,15 @@ pub struct Granted {
     pub permit: Permit,
     /// Counts as in flight until dropped.
     pub in_flight: InFlight,
+}
+
+/// A request that the gate has read and policy refused.
+#[derive(Debug)]
+pub struct Denied {
+    /// What the client is told.
+    pub answer: Answer,
+    /// What was decided on; its framing says where it ends.
+    pub request: Rc<CanonicalRequest>,
 }
 
 /// One of the requests in flight on this worker.
@@ -139,33 +152,68 @@ pub struct Answer {
     pub grpc: bool,
 }
 
+/// Whether an answer is the last on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Last {
+    /// The connection ends with it.
+    Yes,
+    /// Another request may follow.
+    No,
+}
+
+/// The usual size of an answer of ours, with room to spare.
+const ANSWER_BYTES: usize = 320;
+
 impl Answer {
     /// The body, `{"decision": id, "reason": category}`.
-    pub fn body(&self) -> String {
-        format!("{{\"decision\":\"{}\",\"reason\":\"{}\"}}", self.id, self.view.category)
+    pub fn body(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body_length());
+        // Writing to a Vec can't fail.
+        let _ = self.write_body(&mut out);
+        out
     }
 
-    /// The whole answer over HTTP/1.1; it ends the connection. `head_only` for an answer to HEAD.
+    /// The whole answer over HTTP/1.1, where nothing follows it. `head_only` for an answer to HEAD.
     pub fn http1(&self, head_only: bool) -> Vec<u8> {
-        if self.grpc {
-            return format!(
+        let mut out = Vec::with_capacity(ANSWER_BYTES);
+        self.write_http1(Last::Yes, head_only, &mut out);
+        out
+    }
+
+    /// Appends the whole answer over HTTP/1.1. `head_only` for an answer to HEAD.
+    pub fn write_http1(&self, last: Last, head_only: bool, out: &mut Vec<u8>) {
+        let Self { id, view, grpc } = self;
+        let close = if last == Last::Yes { "connection: close\r\n" } else { "" };
+        // Writing to a Vec can't fail.
+        let _ = if *grpc {
+            write!(
+                out,
                 "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: {}\r\ngrpc-message: {}\r\n\
-                 x-policyd-decision: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                self.view.grpc_status, self.view.category, self.id
+                 x-policyd-decision: {id}\r\ncontent-length: 0\r\n{close}\r\n",
+                view.grpc_status, view.category
             )
-            .into_bytes();
+        } else {
+            write!(
+                out,
+                "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                 x-policyd-decision: {id}\r\n{close}\r\n",
+                view.status,
+                phrase(view.status),
+                self.body_length(),
+            )
+        };
+        if !*grpc && !head_only {
+            let _ = self.write_body(out);
         }
-        let body = self.body();
-        let shown = if head_only { "" } else { &body };
-        format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-             x-policyd-decision: {}\r\nconnection: close\r\n\r\n{shown}",
-            self.view.status,
-            phrase(self.view.status),
-            body.len(),
-            self.id,
-        )
-        .into_bytes()
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        write!(out, "{{\"decision\":\"{}\",\"reason\":\"{}\"}}", self.id, self.view.category)
+    }
+
+    fn body_length(&self) -> usize {
+        const AROUND: &str = r#"{"decision":"","reason":""}"#;
+        AROUND.len() + self.id.len() + self.view.category.len()
     }
 }
 
@@ -198,6 +246,23 @@ mod tests {
         assert!(text.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{text}");
         assert!(text.contains("\r\nx-policyd-decision: 0197\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\n{\"decision\":\"0197\",\"reason\":\"denied\"}"), "{text}");
+    }
+
+    #[test]
+    fn an_answer_has_the_length_that_it_says_and_ends_what_it_says() {
+        for (last, close) in [(Last::Yes, true), (Last::No, false)] {
+            for head_only in [false, true] {
+                let mut out = Vec::new();
+                answer(false).write_http1(last, head_only, &mut out);
+                let text = String::from_utf8(out).unwrap();
+                let (head, body) = text.split_once("\r\n\r\n").unwrap();
+                let length = format!("content-length: {}", answer(false).body().len());
+                assert!(head.contains(&length), "{text}");
+                assert_eq!(head.contains("connection: close"), close);
+                let whole = if head_only { Vec::new() } else { answer(false).body() };
+                assert_eq!(body.as_bytes(), whole);
+            }
+        }
     }
 
     #[test]

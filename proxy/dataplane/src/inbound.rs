@@ -4,14 +4,16 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 
 use engine::{Arrival, Decision, Form, Permit, Reason};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tracing::debug;
 
+use crate::aside::Aside;
 use crate::exchange::Upstream;
 use crate::first::{self, First, Look, Seen};
 use crate::forward::{self, Why};
@@ -63,6 +65,18 @@ impl InboundPort {
     pub fn new(worker: &Rc<Worker>, port: Inbound) -> Self {
         let onward = Rc::new(Onward::new(Application(port.application)));
         Self { worker: Rc::clone(worker), port, onward }
+    }
+
+    /// Closes connections to the application that have been idle for too long, until SIGTERM.
+    pub async fn tend(self: Rc<Self>) {
+        let mut stopping = self.worker.shared.stopping.subscribe();
+        let mut ticks = interval(http1::limits::POOLED / 2);
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return self.onward.pool.clear(),
+                _ = ticks.tick() => self.onward.pool.sweep(),
+            }
+        }
     }
 
     /// Serves one connection to its end.
@@ -193,9 +207,11 @@ impl InboundPort {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Onward { upstream, pool, .. } = &*self.onward;
+        let denied = pin!(session.until_denied(Carrying::Http));
         tokio::select! {
+            biased;
             () = http1::serve_pooled(stream, session, upstream, pool) => {}
-            _ = session.until_denied(Carrying::Http) => {}
+            _ = Aside::new(denied) => {}
         }
     }
 
@@ -203,9 +219,11 @@ impl InboundPort {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let denied = pin!(session.until_denied(Carrying::Http));
         tokio::select! {
+            biased;
             () = Box::pin(http2::serve(stream, Rc::clone(session), Rc::clone(&self.onward))) => {}
-            _ = session.until_denied(Carrying::Http) => {}
+            _ = Aside::new(denied) => {}
         }
     }
 

@@ -10,6 +10,7 @@
 //! [`admin`] for scrapers and kubelets.
 
 pub mod admin;
+mod aside;
 pub mod assignment;
 pub mod audit;
 pub mod balance;
@@ -21,6 +22,7 @@ pub mod circuit;
 pub mod clock;
 pub mod control;
 pub mod credentials;
+pub mod decision_id;
 pub mod denials;
 pub mod discovery;
 pub mod endpoint;
@@ -61,6 +63,7 @@ pub mod shared;
 pub mod shares;
 pub mod signed;
 pub mod sockets;
+pub mod spare;
 pub mod state_dir;
 pub mod tls;
 pub mod trust;

@@ -15,6 +15,10 @@ pub const CALLS_IN_FLIGHT: usize = 10_000;
 /// Those of one peer identity (or of one address, for peers without identity): whoever takes all it can get leaves some
 /// to others (ours).
 pub const REQUESTS_IN_FLIGHT_PER_PEER: usize = 750;
+/// Requests that are over and whose memory a worker keeps for the next ones (ours: more than are usually in flight).
+pub const SPARE_REQUESTS: usize = 128;
+/// The memory of one of them; what took more is given back (ours: most heads are shorter).
+pub const SPARE_REQUEST_BYTES: usize = 4 * 1024;
 /// What traffic may take of memory, tables aside; a setting.
 pub const MEMORY_MIB: usize = 64;
 /// How many bytes a table takes at most for each byte it was read from, and while it is read.
@@ -74,6 +78,8 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 pub const REVISIT: Duration = Duration::from_secs(2);
 /// Denials waiting for the spool, and lines waiting for stdout; more are dropped and counted.
 pub const DENIAL_LINES: usize = 8_192;
+/// Bytes of lines that go to stdout in one write.
+pub const DENIAL_WRITE_BYTES: usize = 64 * 1024;
 /// Bytes of denials waiting for the spool.
 pub const DENIAL_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// A recorded path, host, method or value; the rest is cut off.
@@ -92,6 +98,8 @@ pub const AUDIT_MEMORY_BYTES: usize = 4 * 1024 * 1024;
 pub const AUDIT_DISK_BYTES: u64 = 64 * 1024 * 1024;
 /// After this many bytes the spool begins a new file.
 pub const AUDIT_SEGMENT_BYTES: u64 = 1024 * 1024;
+/// How long the spool's thread gathers records after it has written some (ours).
+pub const AUDIT_GATHER: Duration = Duration::from_millis(2);
 /// How long written records may be lost with the machine's power, and a failed disk isn't tried again.
 pub const AUDIT_SETTLE: Duration = Duration::from_millis(500);
 /// Records of one message of the audit stream.

@@ -1,13 +1,13 @@
 //! What of a request is written down: what policies read, and of that no more than is good for a log. What isn't there
 //! whole says how long it was, and its SHA-256, so that it can be recognised.
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use engine::request::{CanonicalRequest, Version};
 use serde::Serialize;
 
+use crate::certificate::hex;
 use crate::limits;
+use crate::line::Object;
 
 /// A value that isn't recorded as it was: it is too long, or isn't UTF-8; or entries that had no room.
 #[derive(Debug, Serialize)]
@@ -121,14 +121,21 @@ impl RequestRecord {
             cut: recorder.cut,
         }
     }
-}
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    /// Appends it as JSON.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.text("version", self.version);
+        object.text("method", &self.method);
+        object.text("host", &self.host);
+        object.text("path", &self.path);
+        object.pairs("query", &self.query);
+        object.pairs("headers", &self.headers);
+        if !self.cut.is_empty() {
+            object.value("cut", &self.cut);
+        }
+        object.end();
+    }
 }
 
 #[cfg(test)]

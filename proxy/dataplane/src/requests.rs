@@ -2,16 +2,17 @@
 
 use std::rc::Rc;
 
-use engine::gate::{GateProfile, GateRule, Refusal, http1, http2, http2_carrying};
+use engine::gate::{GateProfile, GateRule, Refusal, http1, http1_into, http2, http2_into};
 use engine::request::{CanonicalRequest, Version, is_grpc};
 use engine::rows::Probe;
 use engine::{Arrival, Decision, Form, Reason};
 
 use crate::clock;
-use crate::exchange::{Answer, Decider, Failure, Granted, InFlight, Verdict};
+use crate::decision_id::new_id;
+use crate::exchange::{Answer, Decider, Denied, Failure, Granted, InFlight, Verdict};
 use crate::memory::Pressure;
 use crate::metrics::Subject;
-use crate::session::{About, Denial, Judged, Session, new_id};
+use crate::session::{About, Denial, Judged, Session};
 
 /// The step of D1 at which a probe is allowed.
 const PROBE_STEP: u8 = 3;
@@ -28,7 +29,7 @@ const GRPC_UNAVAILABLE: u8 = 14;
 
 impl Decider for Session {
     fn decide(&self, head: &[u8]) -> Verdict {
-        let verdict = self.decide_read(|| false, |profile| http1(head, profile));
+        let verdict = self.decide_read(|| false, |reuse, profile| http1_into(reuse, head, profile));
         if let Verdict::Forward(granted) = &verdict {
             *self.in_flight.borrow_mut() = Rc::downgrade(&granted.request);
         }
@@ -38,7 +39,14 @@ impl Decider for Session {
     fn decide_fields(&self, fields: &[(&[u8], &[u8])]) -> Verdict {
         let version = self.version_carried(fields);
         let grpc = || fields.iter().any(|(name, value)| *name == b"content-type" && is_grpc(value));
-        self.decide_read(grpc, |profile| http2_carrying(fields, profile, version))
+        self.decide_read(grpc, |reuse, profile| http2_into(reuse, fields, profile, version))
+    }
+
+    fn give_back(&self, request: Rc<CanonicalRequest>) {
+        if self.in_flight.borrow().ptr_eq(&Rc::downgrade(&request)) {
+            self.in_flight.take();
+        }
+        self.worker().spare.keep(request);
     }
 
     fn refused_below(&self, rule: GateRule, what: &str) {
@@ -53,7 +61,7 @@ impl Decider for Session {
         let denial = self.until_request_denied(request).await;
         match verdict(&denial) {
             Verdict::Answer(answer) => answer,
-            Verdict::Close | Verdict::Forward(_) => Answer {
+            Verdict::Close | Verdict::Deny(_) | Verdict::Forward(_) => Answer {
                 id: denial.id,
                 view: denial.decision.reason().client_view(),
                 grpc: request.is_grpc_content_type(),
@@ -113,7 +121,7 @@ impl Session {
     fn decide_read(
         &self,
         grpc: impl Fn() -> bool,
-        gate: impl Fn(&GateProfile) -> Result<CanonicalRequest, Refusal>,
+        gate: impl FnOnce(CanonicalRequest, &GateProfile) -> Result<CanonicalRequest, Refusal>,
     ) -> Verdict {
         let worker = self.worker();
         let overloaded = |what| {
@@ -167,13 +175,13 @@ impl Session {
     /// by that very table, whatever comes into force meanwhile (semantics T4). Nothing is counted or written.
     fn read(
         &self,
-        gate: impl Fn(&GateProfile) -> Result<CanonicalRequest, Refusal>,
+        gate: impl FnOnce(CanonicalRequest, &GateProfile) -> Result<CanonicalRequest, Refusal>,
     ) -> Result<Read, (Refusal, Decision)> {
         let judged = self.judged();
         let judged = judged.as_deref();
         let unknown = GateProfile::default();
         let profile = judged.map_or(&unknown, |judged| judged.connection.port().profile());
-        match gate(profile) {
+        match self.worker().spare.read(|reuse| gate(reuse, profile)) {
             Err(refusal) => {
                 let decision = refused(Session::decide_on(judged, &Arrival::Refused(&refusal)));
                 Err((refusal, decision))
@@ -189,23 +197,24 @@ impl Session {
 
     /// Whether a head is that of a probe which is exempt from policy (semantics T6). Nothing is counted or written.
     pub(crate) fn is_probe(&self, head: &[u8]) -> bool {
-        self.read(|profile| http1(head, profile)).is_ok_and(|read| read.probe)
+        self.read(|reuse, profile| http1_into(reuse, head, profile)).is_ok_and(|read| read.probe)
     }
 
     fn settle_request(&self, read: Read, in_flight: InFlight) -> Verdict {
         let Read { request, decision, probe, stripped } = read;
         let about = About { request: Some(&request), ..About::default() };
         match self.settle(Subject::Request, decision, about) {
-            Err(denial) => verdict(&denial),
+            Err(denial) => verdict_on(&denial, request),
             Ok(permit) => {
-                let Some(request) = (if probe { stripped } else { Some(request) }) else {
+                let Some(request) = (if probe { stripped.map(Rc::new) } else { Some(request) })
+                else {
                     // FAIL-CLOSED: a probe that can't be reduced to what is exempt is no exempt probe.
                     return self.refuse(
                         Decision::refusal(Reason::EngineError, Form::Http),
                         About::default(),
                     );
                 };
-                Verdict::Forward(Granted { request: Rc::new(request), permit, in_flight })
+                Verdict::Forward(Granted { request, permit, in_flight })
             }
         }
     }
@@ -231,7 +240,7 @@ impl Session {
 
 /// A head that the gate accepted, and what one table makes of it.
 struct Read {
-    request: CanonicalRequest,
+    request: Rc<CanonicalRequest>,
     decision: Decision,
     /// Whether it is a probe that is exempt from policy.
     probe: bool,
@@ -286,6 +295,16 @@ fn refused(decision: Decision) -> Decision {
         decision
     } else {
         Decision::refusal(Reason::EngineError, decision.form())
+    }
+}
+
+/// The same of a request that the gate has read: where it is itself that is refused, another may follow it.
+fn verdict_on(denial: &Denial, request: Rc<CanonicalRequest>) -> Verdict {
+    match verdict(denial) {
+        Verdict::Answer(answer) if denial.decision.reason().is_of_one_request() => {
+            Verdict::Deny(Denied { answer, request })
+        }
+        other => other,
     }
 }
 

@@ -57,10 +57,14 @@ impl Session {
         }
     }
 
-    /// Ends when this request, which is in flight, would be refused now.
+    /// Ends when this request, which was allowed just now and is in flight, would be refused. It isn't decided twice: what
+    /// changed in between is seen with the next look, which comes within [`limits::REVISIT`].
     pub(crate) async fn until_request_denied(&self, request: &CanonicalRequest) -> Denial {
         let mut changes = self.worker().shared.revisit.subscribe();
         loop {
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
             let decision = self.decide(&Arrival::Http(request));
             if decision.permit().is_none()
                 && let Some(denial) =
@@ -68,9 +72,6 @@ impl Session {
             {
                 self.worker().shared.metrics.cut.add(1);
                 return denial;
-            }
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
             }
         }
     }

@@ -14,10 +14,10 @@ use engine::request::CanonicalRequest;
 use engine::{Arrival, Connection, Decision, Form, Permit, Reading, Reason, Verdict, decide};
 use rustls_pki_types::CertificateDer;
 use snapshot::Answer as DecisionAnswer;
-use uuid::Uuid;
 
 use crate::certificate::Leaf;
 use crate::clock;
+use crate::decision_id::new_id;
 use crate::denials::{DenialRecord, Direction, GateRecord, PeerRecord, RequestRecord};
 use crate::enforcement::Enforced;
 use crate::metrics::Subject;
@@ -281,11 +281,6 @@ impl Session {
 /// An IPv4 address in IPv6's clothes is an IPv4 address (semantics W5).
 fn engine_address(address: IpAddr) -> IpAddr {
     address.to_canonical()
-}
-
-/// A decision's id.
-pub fn new_id() -> String {
-    Uuid::now_v7().to_string()
 }
 
 /// How a refusal is answered while there is no table to say what the port speaks (semantics T7, D5).

@@ -18,6 +18,7 @@ use crate::resumption::Sessions;
 use crate::session::Peers;
 use crate::settings::Settings;
 use crate::shares::Shares;
+use crate::spare::Spare;
 
 /// One proxy.
 #[derive(Debug)]
@@ -100,6 +101,8 @@ pub struct Worker {
     pub most_calls: usize,
     /// Who is at the other end of its connections.
     pub peers: Peers,
+    /// Requests that are over, whose memory the next ones use.
+    pub spare: Spare,
 }
 
 impl Worker {
@@ -115,6 +118,7 @@ impl Worker {
             exchanges: Rc::default(),
             most_calls: limits::CALLS_IN_FLIGHT.div_ceil(count.max(1)),
             peers: Peers::default(),
+            spare: Spare::default(),
         }
     }
 }

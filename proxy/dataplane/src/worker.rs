@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Builder;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
@@ -21,10 +21,11 @@ use crate::shared::{Shared, Worker};
 
 /// Runs a worker until it has drained.
 pub fn run(shared: Arc<Shared>, listeners: Vec<Listener>) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    // Tasks that are woken by their sockets need no word to another thread, as they would in a `LocalSet`.
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let workers = shared.settings.workers;
     let worker = Rc::new(Worker::new(shared, workers));
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let mut accepting = JoinSet::new();
         for listener in listeners {
             accepting.spawn_local(accept_all(Rc::clone(&worker), listener));
@@ -45,6 +46,7 @@ async fn accept_all(worker: Rc<Worker>, listener: Listener) -> io::Result<()> {
     match listener.purpose {
         Purpose::Inbound(port) => {
             let port = Rc::new(InboundPort::new(&worker, port));
+            serving.spawn_local(Rc::clone(&port).tend());
             let serve = |stream, source| Rc::clone(&port).serve(stream, source);
             accept(&worker, &socket, &mut serving, serve).await;
         }

@@ -86,6 +86,29 @@ impl Reason {
         }
     }
 
+    /// Whether it speaks of one request and of nothing else: neither of how it was framed, nor of its connection, nor of
+    /// the proxy itself. Then another request may follow it on its connection.
+    pub fn is_of_one_request(self) -> bool {
+        match self {
+            Self::Allowed
+            | Self::ExplicitDeny
+            | Self::RequirementNotMet
+            | Self::NoMatchingRule
+            | Self::NoIdentity
+            | Self::NoRoute
+            | Self::PolicyUnreadable
+            | Self::NoPolicyLoaded
+            | Self::PolicyStale
+            | Self::DelegateUnavailable
+            | Self::RateLimited => true,
+            Self::InvalidRequest(_)
+            | Self::ProtocolRefused
+            | Self::PeerRejected
+            | Self::Overloaded
+            | Self::EngineError => false,
+        }
+    }
+
     /// The word of D4, without the gate rule.
     pub fn word(self) -> &'static str {
         match self {

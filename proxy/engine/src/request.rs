@@ -94,6 +94,13 @@ impl CanonicalRequest {
         self.values.get(span.range()).unwrap_or_default()
     }
 
+    /// Bytes of memory that it holds on to, for who keeps requests to use their memory again.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let fields = self.fields.capacity() * size_of::<Field>();
+        self.text.capacity() + self.values.capacity() + fields
+    }
+
     /// The version in which the request arrived.
     #[must_use]
     pub fn version(&self) -> Version {

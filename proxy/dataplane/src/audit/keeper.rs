@@ -123,12 +123,18 @@ impl Keeper {
     pub(super) async fn keep(mut self, mut spool: Spool) {
         let mut taken = Vec::with_capacity(TAKEN);
         let mut next_tick = Instant::now() + limits::AUDIT_SETTLE;
+        let mut rests_until = None;
         while !self.is_ending {
             let is_busy = spool.is_busy() || self.metrics.audit.has_missed();
             tokio::select! {
-                count = self.records.recv_many(&mut taken, TAKEN) => {
+                count = self.records.recv_many(&mut taken, TAKEN), if rests_until.is_none() => {
                     self.is_ending = count == 0;
                     self.take(&mut taken, &mut spool);
+                    // Whoever denies much doesn't wake this thread for each: what comes meanwhile is written together.
+                    rests_until = (count < TAKEN).then(|| Instant::now() + limits::AUDIT_GATHER);
+                }
+                () = sleep_until(rests_until.unwrap_or(next_tick)), if rests_until.is_some() => {
+                    rests_until = None;
                 }
                 Some(ask) = self.asks.recv() => self.answer(ask, &mut spool),
                 () = sleep_until(next_tick), if is_busy => {}
@@ -146,13 +152,14 @@ impl Keeper {
         self.lines.end();
     }
 
-    /// A line to stdout, and the same bytes to the spool.
+    /// Lines to stdout, and the same bytes to the spool.
     fn take(&mut self, taken: &mut Vec<Message>, spool: &mut Spool) {
+        let mut lines = Vec::with_capacity(taken.len());
         for message in taken.drain(..) {
             match message {
                 Message::Record(record, workload) => {
                     self.queued.fetch_sub(record.len(), Ordering::Relaxed);
-                    self.lines.write(record.clone());
+                    lines.push(record.clone());
                     if workload.is_some() {
                         spool.writer.workload = workload;
                     }
@@ -161,6 +168,7 @@ impl Keeper {
                 Message::End => self.is_ending = true,
             }
         }
+        self.lines.write(lines);
         spool.settle();
     }
 
@@ -205,8 +213,6 @@ impl Keeper {
                 let _ = waiting.send(());
             }
         }
-        for line in spool.said() {
-            self.lines.write(line);
-        }
+        self.lines.write(spool.said());
     }
 }

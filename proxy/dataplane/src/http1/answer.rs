@@ -5,7 +5,7 @@ use std::io;
 
 use engine::request::{CanonicalRequest, Version};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::head::HeadEnd;
 use super::limits;
@@ -19,8 +19,12 @@ use crate::exchange::Failure;
 #[derive(Debug)]
 pub(crate) struct Progress<'a> {
     pub(crate) request: &'a CanonicalRequest,
+    /// When the exchange began, or else the wait for the next head of its answer.
+    pub(crate) begun: Cell<Instant>,
     /// When the request had gone out whole.
     pub(crate) sent: Cell<Option<Instant>>,
+    /// Something had come behind the request when it had gone out: the client doesn't wait for answers.
+    pub(crate) pipelined: Cell<bool>,
     /// What the client's [`Writer::writes`] were when it last expected a new answer.
     pub(crate) expecting: Cell<u64>,
     /// The answer comes from a proxy of ours: the id of its decision stays.
@@ -36,12 +40,20 @@ impl<'a> Progress<'a> {
     pub(crate) fn new(request: &'a CanonicalRequest, writes: u64) -> Self {
         Self {
             request,
+            begun: Cell::new(Instant::now()),
             sent: Cell::new(None),
+            pipelined: Cell::new(false),
             expecting: Cell::new(writes),
             keeps_decision: false,
             answered: Cell::new(None),
             body_taken: Cell::new(false),
         }
+    }
+
+    /// The request goes out once more.
+    pub(super) fn begin_again(&self) {
+        self.sent.set(None);
+        self.begun.set(Instant::now());
     }
 }
 
@@ -111,6 +123,7 @@ where
                 head.write(progress.request, body, *close, client.out());
             }
         }
+        drop(head);
         upstream.consume(length);
         if let Step::Final { body, close, keep_upstream } = step {
             move_body(upstream, client, body).await?;
@@ -121,6 +134,7 @@ where
             return Ok(Ended::Switched);
         }
         progress.expecting.set(client.writes());
+        progress.begun.set(Instant::now());
     }
     Err(BAD)
 }
@@ -146,8 +160,10 @@ pub(crate) fn judge(
             let until_close = body.decoder.ends_with_connection();
             // An upgrade that wasn't granted closes, too: what the client sent behind it may not be HTTP.
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
-            // Nothing that follows a refused request is read (H1-11), whoever refused it.
-            let close = last || until_close || body.needs_close() || head.refuses;
+            // Who refused it and ended its own connection did so because it couldn't say what follows; and nothing that
+            // was sent in a row with a refused request is read (H1-11).
+            let doubtful = head.refuses && (!head.keeps_alive() || progress.pipelined.get());
+            let close = last || until_close || body.needs_close() || doubtful;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })
         }
@@ -176,7 +192,7 @@ pub(crate) async fn read_head<R: AsyncRead + Unpin>(
     upstream: &mut Reader<R>,
 ) -> Result<usize, Broken> {
     let mut end = HeadEnd::default();
-    let mut deadline = Instant::now() + limits::ANSWER;
+    let mut deadline = progress.begun.get() + limits::ANSWER;
     loop {
         let found = end.find(upstream.bytes());
         if found.unwrap_or(upstream.bytes().len()) > limits::ANSWER_HEAD_BYTES {
@@ -186,7 +202,7 @@ pub(crate) async fn read_head<R: AsyncRead + Unpin>(
             return Ok(length);
         }
         let unheard = upstream.bytes().is_empty();
-        if let Ok(filled) = timeout_at(deadline, upstream.fill(limits::READ_BYTES)).await {
+        if let Some(filled) = upstream.fill_before(deadline).await {
             ended(&filled, unheard)?;
             continue;
         }

@@ -1,6 +1,8 @@
 //! What the pod's own application asks of others: each request finds an endpoint of its own. It is read to know where it
 //! ends and whether it may be repeated; refusing is the other side's.
 
+use std::pin::{Pin, pin};
+
 use engine::gate::http1;
 use engine::request::CanonicalRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -16,6 +18,7 @@ use super::limits;
 use super::pool::Connection;
 use super::session::{Turn, after, next_head};
 use super::wire;
+use crate::aside::Aside;
 use crate::caller::{Caller, READING, Road, Way};
 use crate::endpoint::Passage;
 use crate::exchange::{Answer, Failure};
@@ -31,19 +34,21 @@ where
 {
     let (reader, writer) = wire::split(client);
     let mut client = Client { reader, writer };
+    let ended = pin!(caller.ended());
+    let mut ended = Aside::new(ended);
     let mut first_byte = Instant::now() + limits::FIRST_HEAD;
     loop {
-        let turn = match next_head(&mut client, caller.ended(), first_byte).await {
+        let turn = match next_head(&mut client, Pin::new(&mut ended), first_byte).await {
             Ok(Arrived::Head(length)) => match read(&client, length) {
                 Some(request) => {
                     client.reader.consume(length);
                     let next = call(caller, &request, &mut client).await;
                     Turn { next, head_only: request.method() == "HEAD" }
                 }
-                None => return Some(wire::join(client.reader, client.writer)),
+                None => return wire::join(client.reader, client.writer),
             },
             Ok(Arrived::Ended | Arrived::Slow | Arrived::TooLong) => {
-                return Some(wire::join(client.reader, client.writer));
+                return wire::join(client.reader, client.writer);
             }
             Err(next) => next.into(),
         };
@@ -53,7 +58,10 @@ where
 }
 
 /// The request, if there is one way to read it and it stays within HTTP.
-fn read<C: AsyncRead + AsyncWrite>(client: &Client<C>, length: usize) -> Option<CanonicalRequest> {
+fn read<C: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client<C>,
+    length: usize,
+) -> Option<CanonicalRequest> {
     let head = client.reader.bytes().get(..length)?;
     let request = http1(head, &READING).ok()?;
     (request.unread().is_none() && request.upgrade().is_none()).then_some(request)
@@ -63,7 +71,7 @@ fn read<C: AsyncRead + AsyncWrite>(client: &Client<C>, length: usize) -> Option<
 /// that can have no effect of its own (RFC 9110 §9.2.2); and where the endpoint has surely not worked on it.
 async fn call<C, K>(caller: &K, request: &CanonicalRequest, client: &mut Client<C>) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     if !is_repeatable(request) {
@@ -91,7 +99,7 @@ where
             Err(answer) => return Next::Answer(answer),
         };
         caller.repeated();
-        progress.sent.set(None);
+        progress.begin_again();
         result = carry(caller, &mut progress, client, &mut way).await;
     }
     match result {
@@ -137,12 +145,12 @@ async fn carry<C, K>(
     (road, flight): &mut Way<K>,
 ) -> Result<Keep, Stopped>
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     let Passage { .. } = road.proof().as_ref();
     progress.keeps_decision = caller.is_meshed(road.proof());
-    let (request, begun) = (progress.request, Instant::now());
+    let (request, begun) = (progress.request, progress.begun.get());
     let ended = match road {
         Road::Own(connection) => {
             let Connection { reader, writer, proof, .. } = &mut **connection;
@@ -187,7 +195,7 @@ fn finish<C, K>(
     client: &Client<C>,
 ) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     match road {
@@ -209,7 +217,7 @@ where
 /// What the application sees of a call that ended early: an answer, unless it has got a part of another.
 fn stop<C, K>(caller: &K, stopped: Stopped, progress: &Progress<'_>, client: &mut Client<C>) -> Next
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     K: Caller,
 {
     let answer = match stopped {

@@ -1,5 +1,7 @@
 //! Chunked bodies: a strict decoder (G9, G10) and the encoder. Chunks are never copied, only their data is.
 
+use std::io::Write as _;
+
 use engine::gate::{Flaw, GateRule, Line, is_token, split_field};
 
 use super::limits;
@@ -172,7 +174,8 @@ pub(super) fn encode(data: &[u8], out: &mut Vec<u8>) {
     if data.is_empty() {
         return;
     }
-    out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    // Writing to a Vec can't fail.
+    let _ = write!(out, "{:x}\r\n", data.len());
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }

@@ -3,12 +3,13 @@
 use engine::Permit;
 use engine::gate::{GateRule, Refusal};
 use engine::request::{CanonicalRequest, Framing, Version};
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::answer::{Broken, Ended, Progress, pass_on};
 use super::body::{Decoder, Encoder};
+use super::halves::{ReadHalf, WriteHalf};
 use super::limits;
 use super::pool::{Connection, Pool};
 use super::transfer::{Fault, Pace, transfer};
@@ -54,7 +55,7 @@ pub(super) struct Forwarder<'a, D, U: Upstream> {
 
 impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
     /// Forwards `request`, which the engine allowed.
-    pub(super) async fn forward<C: AsyncRead + AsyncWrite>(
+    pub(super) async fn forward<C: AsyncRead + AsyncWrite + Unpin>(
         &self,
         _permit: Permit,
         request: &CanonicalRequest,
@@ -79,7 +80,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
             && let Ok(fresh) = Connection::open(self.upstream).await
         {
             connection = fresh;
-            progress.sent.set(None);
+            progress.begin_again();
             result = exchange(&progress, client, connection.halves(), ending).await;
         }
         match result {
@@ -133,7 +134,7 @@ impl<D: Decider, U: Upstream> Forwarder<'_, D, U> {
 
     /// The upstream connection is dropped in the middle of the exchange: the application sees that it isn't whole. The
     /// client gets an answer, unless it has got a part of another.
-    fn give_up<C: AsyncRead + AsyncWrite>(
+    fn give_up<C: AsyncRead + AsyncWrite + Unpin>(
         &self,
         given_up: GivenUp,
         progress: &Progress<'_>,
@@ -171,8 +172,8 @@ pub(super) async fn exchange<C, Io>(
     ending: impl Fn() -> bool,
 ) -> Result<Ended, GivenUp>
 where
-    C: AsyncRead + AsyncWrite,
-    Io: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
+    Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut send = std::pin::pin!(send(progress, &mut client.reader, writer));
     let mut answer = std::pin::pin!(pass_on(progress, reader, &mut client.writer, ending));
@@ -207,7 +208,7 @@ pub(super) fn refusal_of_body(fault: &Fault, request: &CanonicalRequest) -> Opti
 }
 
 /// Tells a client that waits for it to send its body (G19): only now, because the request is allowed.
-pub(super) async fn invite_body<C: AsyncRead + AsyncWrite>(
+pub(super) async fn invite_body<C: AsyncRead + AsyncWrite + Unpin>(
     request: &CanonicalRequest,
     client: &mut Client<C>,
 ) -> std::io::Result<()> {
@@ -233,7 +234,9 @@ where
     let mut decoder = Decoder::of_request(request);
     let pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
     transfer(client, upstream, (&mut decoder, Encoder::of_request(request)), pace).await?;
-    progress.sent.set(Some(Instant::now()));
+    progress.pipelined.set(!client.bytes().is_empty());
+    // A request without a body has gone out as soon as its exchange began.
+    progress.sent.set(Some(if request.has_body() { Instant::now() } else { progress.begun.get() }));
     Ok(())
 }
 

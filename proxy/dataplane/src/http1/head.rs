@@ -4,7 +4,7 @@ use std::io;
 
 use engine::gate::limits::LENIENT_HEAD_BYTES;
 use tokio::io::AsyncRead;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::limits;
 use super::wire::Reader;
@@ -53,7 +53,7 @@ pub(super) enum Arrived {
 /// Whatever the connection fails with.
 pub(super) async fn read_head<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> io::Result<Arrived> {
     let mut end = HeadEnd::default();
-    let deadline = Instant::now() + limits::HEAD;
+    let mut due = None;
     loop {
         if let Some(length) = end.find(reader.bytes()) {
             return Ok(Arrived::Head(length));
@@ -61,10 +61,12 @@ pub(super) async fn read_head<R: AsyncRead + Unpin>(reader: &mut Reader<R>) -> i
         if reader.bytes().len() > LENIENT_HEAD_BYTES {
             return Ok(Arrived::TooLong);
         }
-        match timeout_at(deadline, reader.fill(limits::READ_BYTES)).await {
-            Ok(Ok(0)) => return Ok(Arrived::Ended),
-            Ok(result) => result?,
-            Err(_) => return Ok(Arrived::Slow),
+        // Nearly all heads are whole at once: the clock is read for the others.
+        let due = *due.get_or_insert_with(|| Instant::now() + limits::HEAD);
+        match reader.fill_before(due).await {
+            Some(Ok(0)) => return Ok(Arrived::Ended),
+            Some(result) => result?,
+            None => return Ok(Arrived::Slow),
         };
     }
 }

@@ -37,18 +37,25 @@ pub const TRAILER_BYTES: usize = engine::gate::limits::HEAD_BYTES;
 pub const TRAILERS: usize = engine::gate::limits::FIELDS;
 /// What a client may send behind a request for an upgrade before the answer (§4.5).
 pub const EARLY_UPGRADE_BYTES: usize = 4 * 1024;
-/// Idle connections to one application that a worker keeps (ours).
-pub const POOLED_CONNECTIONS: usize = 64;
+/// Idle connections to one application that a worker keeps (ours: a few clients of HTTP/2 with all their streams; where
+/// fewer were kept than are in use by turns, one request in ten would pay for a new one).
+pub const POOLED_CONNECTIONS: usize = 256;
 /// How long it keeps one (ours; shorter than what applications usually allow).
 pub const POOLED: Duration = Duration::from_secs(30);
 /// One read from a connection.
 pub const READ_BYTES: usize = 16 * 1024;
-/// The first read for a head, and what an idle connection keeps.
+/// The first read of a connection, and what an idle one keeps.
 pub const IDLE_BYTES: usize = 4 * 1024;
 /// How long a connection without a request keeps its buffers (ours: longer than busy clients pause).
 pub const RELEASE: Duration = Duration::from_millis(500);
 /// What it waits with then.
 pub const RELEASED_BYTES: usize = 64;
+/// With less room than this no read is tried (ours).
+pub const LEAST_READ_BYTES: usize = 1024;
+/// The body of a denied request that is read so that another request may follow (ours; one read).
+pub const DENIED_BODY_BYTES: usize = READ_BYTES;
+/// How long that may take (ours; a body that comes with its head is there already).
+pub const DENIED_BODY: Duration = Duration::from_secs(1);
 /// What a client that was refused may still send before the connection is cut, so that it can read the answer (ours).
 pub const LINGER_BYTES: usize = 256 * 1024;
 /// How long that may take (ours).

@@ -12,13 +12,19 @@
 //! where it ends, and goes to an endpoint that a [`crate::caller::Caller`] chose and checked: on a connection of its own, or
 //! on one of HTTP/2 that requests share ([`crate::http2`] uses the same pieces towards the application then).
 //!
+//! A request that policy refuses is answered where it stands, and another may follow if it is beyond doubt where that
+//! begins (`denied`).
+//!
 //! What is malformed after the head has been forwarded aborts both connections; neither is used again.
 
+mod alarm;
 pub(crate) mod answer;
 pub(crate) mod body;
 mod calls;
 pub(crate) mod chunked;
+mod denied;
 pub(crate) mod forward;
+pub(crate) mod halves;
 mod head;
 pub mod limits;
 pub(crate) mod pool;

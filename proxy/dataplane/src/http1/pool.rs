@@ -1,12 +1,14 @@
 //! Idle connections to one application or endpoint, the last used first.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::halves::{ReadHalf, WriteHalf};
 use super::limits;
 use super::wire::{self, Liveness, Reader, Writer};
 use crate::exchange::Upstream;
@@ -54,7 +56,8 @@ struct Idle<Io, P> {
 /// The idle connections of one worker to one application or endpoint.
 #[derive(Debug)]
 pub struct Pool<Io, P = ()> {
-    idle: RefCell<Vec<Idle<Io, P>>>,
+    /// The longest idle one in front: each comes to the end, and is taken from there.
+    idle: RefCell<VecDeque<Idle<Io, P>>>,
     most: usize,
     longest: Duration,
 }
@@ -68,7 +71,7 @@ impl<Io, P> Default for Pool<Io, P> {
 impl<Io, P> Pool<Io, P> {
     /// Keeps so many, each for so long.
     pub(crate) fn bounded(most: usize, longest: Duration) -> Self {
-        Self { idle: RefCell::new(Vec::new()), most, longest }
+        Self { idle: RefCell::default(), most, longest }
     }
 }
 
@@ -80,21 +83,26 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, P> Pool<Io, P> {
 
     /// Closes those that have been idle for too long.
     pub fn sweep(&self) {
-        self.retain(|_| true);
+        self.sweep_at(Instant::now());
+    }
+
+    fn sweep_at(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        while idle.front().is_some_and(|oldest| oldest.since + self.longest <= now) {
+            idle.pop_front();
+        }
     }
 
     /// The same, and closes those about which `stands` says no.
     pub(crate) fn retain(&self, stands: impl Fn(&P) -> bool) {
-        let keeps = |idle: &Idle<Io, P>| {
-            idle.since.elapsed() < self.longest && stands(&idle.connection.proof)
-        };
-        self.idle.borrow_mut().retain(keeps);
+        self.sweep();
+        self.idle.borrow_mut().retain(|idle| stands(&idle.connection.proof));
     }
 
     /// The connection used last that is still good. `desync` is told of each that has sent bytes nobody asked for (G20).
     pub(crate) fn take(&self, desync: impl Fn()) -> Option<Connection<Io, P>> {
         loop {
-            let Idle { mut connection, since } = self.idle.borrow_mut().pop()?;
+            let Idle { mut connection, since } = self.idle.borrow_mut().pop_back()?;
             match connection.reader.liveness() {
                 Liveness::Alive if since.elapsed() < self.longest => return Some(connection),
                 Liveness::Talking => desync(),
@@ -105,13 +113,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, P> Pool<Io, P> {
 
     /// Keeps a connection whose last exchange is complete.
     pub(crate) fn put(&self, mut connection: Connection<Io, P>) {
-        self.sweep();
+        let since = Instant::now();
+        self.sweep_at(since);
         connection.reused = true;
         connection.reader.rest();
         connection.writer.rest();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.most {
-            idle.push(Idle { connection, since: Instant::now() });
+            idle.push_back(Idle { connection, since });
         }
     }
 }
@@ -124,6 +133,21 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_idle_for_too_long_is_closed_and_the_rest_stays() {
+        let pool = Pool::bounded(8, Duration::from_secs(30));
+        let connection = || Connection::of(tokio::io::duplex(64).0, ());
+        pool.put(connection());
+        tokio::time::advance(Duration::from_secs(20)).await;
+        pool.put(connection());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        pool.sweep();
+        assert_eq!(pool.idle.borrow().len(), 1);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        pool.put(connection());
+        assert_eq!(pool.idle.borrow().len(), 1, "the others are closed as one comes");
+    }
 
     #[tokio::test]
     async fn what_the_kernel_knows_to_be_closed_is_not_given_out() {

@@ -1,17 +1,27 @@
 //! The head of an answer: validated like a request's (G20, G8, G9), stripped of what belongs to the hop, written anew.
 
+use std::io::Write as _;
+
 use engine::gate::{Flaw, GateRule, Lines, is_reserved, is_token, split_field, trim_blanks};
 use engine::request::{CanonicalRequest, Version, is_grpc};
+use http::StatusCode;
+use smallvec::SmallVec;
 
 use super::body::{Decoder, Encoder};
 use super::{chunked, limits};
+
+/// The fields that most answers have at most: their heads take no memory of their own.
+const USUAL_FIELDS: usize = 16;
 
 /// The head of an answer.
 #[derive(Debug)]
 pub(crate) struct AnswerHead<'a> {
     pub(crate) status: u16,
-    phrase: &'a [u8],
-    fields: Vec<(&'a [u8], &'a [u8])>,
+    /// Three digits, and perhaps a blank and a phrase.
+    status_text: &'a [u8],
+    /// The phrase where `status_text` is empty, as over HTTP/2.
+    phrase: &'static str,
+    fields: SmallVec<[(&'a [u8], &'a [u8]); USUAL_FIELDS]>,
     length: Option<(u64, &'a [u8])>,
     chunked: bool,
     grpc: bool,
@@ -58,8 +68,9 @@ impl<'a> AnswerHead<'a> {
     pub(crate) fn parse(head: &'a [u8], keeps_decision: bool) -> Result<Self, Flaw> {
         let mut lines = Lines::new(head);
         let line = lines.next().unwrap_or(Err(bad(0)))?.bytes;
-        let (http_1_0, status, phrase) = status_line(line).ok_or(bad(0))?;
-        let mut answer = Self::new((http_1_0, status, phrase), keeps_decision);
+        let (http_1_0, status, status_text) = status_line(line).ok_or(bad(0))?;
+        let mut answer = Self::new(status, status_text, keeps_decision);
+        answer.hop.http_1_0 = http_1_0;
         for (count, line) in lines.enumerate() {
             let line = line?;
             let (name, value) = split_field(line)?;
@@ -71,10 +82,10 @@ impl<'a> AnswerHead<'a> {
         if answer.chunked && (answer.length.is_some() || http_1_0) {
             return Err(Flaw { rule: GateRule::G8, offset: 0 });
         }
-        let named = std::mem::take(&mut answer.hop.named);
-        answer
-            .fields
-            .retain(|(name, _)| !named.iter().any(|other| other.eq_ignore_ascii_case(name)));
+        let Self { fields, hop: Hop { named, .. }, .. } = &mut answer;
+        if !named.is_empty() {
+            fields.retain(|(name, _)| !named.iter().any(|other| other.eq_ignore_ascii_case(name)));
+        }
         Ok(answer)
     }
 
@@ -83,11 +94,12 @@ impl<'a> AnswerHead<'a> {
     /// # Errors
     /// The rule it breaks.
     pub(crate) fn of_fields(
-        (status, phrase): (u16, &'a str),
+        status: StatusCode,
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         keeps_decision: bool,
     ) -> Result<Self, Flaw> {
-        let mut answer = Self::new((false, status, phrase.as_bytes()), keeps_decision);
+        let mut answer = Self::new(status.as_u16(), b"", keeps_decision);
+        answer.phrase = status.canonical_reason().unwrap_or_default();
         for (count, (name, value)) in fields.enumerate() {
             if count >= limits::ANSWER_FIELDS {
                 return Err(bad(count));
@@ -99,17 +111,18 @@ impl<'a> AnswerHead<'a> {
         Ok(answer)
     }
 
-    fn new((http_1_0, status, phrase): (bool, u16, &'a [u8]), keeps_decision: bool) -> Self {
+    fn new(status: u16, status_text: &'a [u8], keeps_decision: bool) -> Self {
         Self {
             status,
-            phrase,
-            fields: Vec::with_capacity(16),
+            status_text,
+            phrase: "",
+            fields: SmallVec::new(),
             length: None,
             chunked: false,
             grpc: false,
             keeps_decision,
             refuses: false,
-            hop: Hop { http_1_0, ..Hop::default() },
+            hop: Hop::default(),
         }
     }
 
@@ -235,9 +248,15 @@ impl<'a> AnswerHead<'a> {
 
     fn write_fields(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(self.status.to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(self.phrase);
+        match self.status_text.len() {
+            // Writing to a Vec can't fail.
+            0 => drop(write!(out, "{} {}", self.status, self.phrase)),
+            STATUS_DIGITS => {
+                out.extend_from_slice(self.status_text);
+                out.push(b' ');
+            }
+            _ => out.extend_from_slice(self.status_text),
+        }
         out.extend_from_slice(b"\r\n");
         for (name, value) in &self.fields {
             write_field(out, name, value);
@@ -246,24 +265,27 @@ impl<'a> AnswerHead<'a> {
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
 }
 
-/// `HTTP/1.x`, three digits, and perhaps a phrase without control characters.
+const STATUS_DIGITS: usize = 3;
+
+/// `HTTP/1.x`, three digits, and perhaps a phrase without control characters; the last two as they came, too.
 fn status_line(line: &[u8]) -> Option<(bool, u16, &[u8])> {
     let (http_1_0, rest) = match line.split_at_checked(9)? {
         (b"HTTP/1.1 ", rest) => (false, rest),
         (b"HTTP/1.0 ", rest) => (true, rest),
         _ => return None,
     };
-    let (digits, phrase) = rest.split_at_checked(3)?;
+    let (digits, phrase) = rest.split_at_checked(STATUS_DIGITS)?;
     let phrase = if phrase.is_empty() { phrase } else { phrase.strip_prefix(b" ")? };
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     let status = std::str::from_utf8(digits).ok()?.parse().ok()?;
     let valid = all_digits && status >= 100 && !engine::gate::has_control(phrase);
-    valid.then_some((http_1_0, status, phrase))
+    valid.then_some((http_1_0, status, rest))
 }
 
 /// G8: digits without a leading zero, at most 2^63 - 1.

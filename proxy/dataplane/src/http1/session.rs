@@ -1,17 +1,21 @@
 //! One client's connection: request after request, in order, until either side has enough.
 
+use std::pin::{Pin, pin};
+
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use engine::gate::{GateRule, Refusal};
 use engine::request::Version;
 
+use super::denied;
 use super::forward::{Client, Forwarder, Next};
 use super::head::{Arrived, read_head};
 use super::limits;
 use super::pool::Pool;
 use super::wire;
-use crate::exchange::{Answer, Decider, Granted, Upstream, Verdict};
+use crate::aside::Aside;
+use crate::exchange::{Answer, Decider, Granted, Last, Upstream, Verdict};
 
 /// Serves HTTP/1.1 on `client` until the connection ends. Requests are decided by `decider`; those with a permit go to
 /// `upstream`, on connections of their own. Dropping the future cuts both ends.
@@ -34,9 +38,11 @@ where
     let (reader, writer) = wire::split(client);
     let mut client = Client { reader, writer };
     let forwarder = Forwarder { decider, upstream, pool };
+    let ended = pin!(decider.ended());
+    let mut ended = Aside::new(ended);
     let mut first_byte = Instant::now() + limits::FIRST_HEAD;
     loop {
-        let turn = match next_head(&mut client, decider.ended(), first_byte).await {
+        let turn = match next_head(&mut client, Pin::new(&mut ended), first_byte).await {
             Ok(Arrived::Head(length)) => take_turn(&forwarder, &mut client, length).await,
             Ok(Arrived::Ended) => Next::Close.into(),
             Ok(Arrived::Slow | Arrived::TooLong) => {
@@ -48,7 +54,6 @@ where
         let Some(same) = after else { return };
         client = same;
         first_byte = Instant::now() + limits::IDLE;
-        pool.sweep();
     }
 }
 
@@ -66,7 +71,7 @@ impl From<Next> for Turn {
 }
 
 /// Ends a turn; the client's connection, if another may follow.
-pub(super) async fn after<C: AsyncRead + AsyncWrite>(
+pub(super) async fn after<C: AsyncRead + AsyncWrite + Unpin>(
     mut client: Client<C>,
     turn: Turn,
     ending: bool,
@@ -77,7 +82,7 @@ pub(super) async fn after<C: AsyncRead + AsyncWrite>(
         Next::Abort => {}
         Next::Linger => close(client, true).await,
         Next::Answer(answer) => {
-            client.writer.out().extend_from_slice(&answer.http1(turn.head_only));
+            answer.write_http1(Last::Yes, turn.head_only, client.writer.out());
             close(client, true).await;
         }
     }
@@ -86,9 +91,9 @@ pub(super) async fn after<C: AsyncRead + AsyncWrite>(
 
 /// Waits for the next head; where it is whole, it lies at the start of what has arrived. Nothing of it is waited for once
 /// `ended` is over.
-pub(super) async fn next_head<C: AsyncRead + AsyncWrite>(
+pub(super) async fn next_head<C: AsyncRead + AsyncWrite + Unpin>(
     client: &mut Client<C>,
-    ended: impl Future<Output = ()>,
+    ended: Pin<&mut impl Future<Output = ()>>,
     first_byte: Instant,
 ) -> Result<Arrived, Next> {
     if client.reader.bytes().is_empty() {
@@ -105,16 +110,18 @@ pub(super) async fn next_head<C: AsyncRead + AsyncWrite>(
 
 /// Waits for the first bytes of a head; whether any came. A connection without a request for a moment gives all its buffers
 /// back, and waits with a few bytes of one: what TLS has taken in it gives out again without asking the kernel.
-async fn first_bytes<C: AsyncRead + AsyncWrite>(client: &mut Client<C>, by: Instant) -> bool {
+async fn first_bytes<C>(client: &mut Client<C>, by: Instant) -> bool
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
     // The clock was read for `by`, an idle time from then.
     let soon = by.checked_sub(limits::IDLE.saturating_sub(limits::RELEASE)).unwrap_or(by);
-    let mut arrived = timeout_at(soon, client.reader.fill(limits::IDLE_BYTES)).await;
-    if arrived.is_err() {
-        client.reader.release();
+    let mut arrived = client.reader.fill_before(soon).await;
+    if arrived.is_none() {
         client.writer.release();
-        arrived = timeout_at(by, client.reader.fill(limits::RELEASED_BYTES)).await;
+        arrived = client.reader.fill_little_before(by).await;
     }
-    matches!(arrived, Ok(Ok(1..)))
+    matches!(arrived, Some(Ok(1..)))
 }
 
 /// The answer to a head that is too slow or too long.
@@ -136,7 +143,7 @@ async fn take_turn<C, D, U>(
     length: usize,
 ) -> Turn
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     D: Decider,
     U: Upstream,
 {
@@ -146,10 +153,17 @@ where
     client.reader.consume(length);
     let next = match verdict {
         Verdict::Answer(answer) => Next::Answer(answer),
+        Verdict::Deny(denied) => {
+            let ending = || forwarder.decider.ending();
+            let next = denied::answer(&denied, client, ending).await;
+            forwarder.decider.give_back(denied.request);
+            next
+        }
         Verdict::Close => Next::Close,
         Verdict::Forward(Granted { request, permit, in_flight }) => {
             let next = forwarder.forward(permit, &request, client).await;
-            drop((request, in_flight));
+            drop(in_flight);
+            forwarder.decider.give_back(request);
             next
         }
     };
@@ -157,7 +171,7 @@ where
 }
 
 /// Ends the connection. `linger`: the client may still be sending, and a cut now could take the answer from it.
-async fn close<C: AsyncRead + AsyncWrite>(mut client: Client<C>, linger: bool) {
+async fn close<C: AsyncRead + AsyncWrite + Unpin>(mut client: Client<C>, linger: bool) {
     if client.writer.end().await.is_ok() && linger {
         client.reader.discard().await;
     }

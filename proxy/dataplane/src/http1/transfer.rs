@@ -2,7 +2,7 @@
 
 use engine::gate::Flaw;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Duration, Instant, timeout};
+use tokio::time::{Duration, Instant};
 
 use super::body::{Decoder, Encoder};
 use super::chunked::Step;
@@ -36,8 +36,8 @@ impl Pace {
         reader: &mut Reader<R>,
     ) -> Result<usize, Fault> {
         let begin = Instant::now();
-        let filled = timeout(limits::BODY_IDLE, reader.fill(limits::READ_BYTES)).await;
-        let count = filled.map_err(|_| Fault::Slow)?.map_err(|_| Fault::Sender)?;
+        let filled = reader.fill_before(begin + limits::BODY_IDLE).await;
+        let count = filled.ok_or(Fault::Slow)?.map_err(|_| Fault::Sender)?;
         self.waited += begin.elapsed();
         self.bytes += count as u64;
         if self.waited >= limits::BODY_RATE_WINDOW {
@@ -75,7 +75,7 @@ where
                 writer.flush().await.map_err(|_| Fault::Receiver)?;
                 let count = match &mut pace {
                     Some(pace) => pace.fill(reader).await?,
-                    None => reader.fill(limits::READ_BYTES).await.map_err(|_| Fault::Sender)?,
+                    None => reader.fill().await.map_err(|_| Fault::Sender)?,
                 };
                 match (count, decoder.ends_with_connection()) {
                     (0, true) => break,

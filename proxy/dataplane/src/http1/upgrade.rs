@@ -5,7 +5,6 @@ use engine::request::CanonicalRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::limits;
 use super::response::AnswerHead;
 use super::wire::{Reader, Writer};
 use crate::limits::HALF_CLOSED;
@@ -74,7 +73,7 @@ async fn relay<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         if writer.flush().await.is_err() {
             return false;
         }
-        match reader.fill(limits::READ_BYTES).await {
+        match reader.fill().await {
             Ok(0) => return writer.end().await.is_ok(),
             Ok(_) => {}
             Err(_) => return false,

@@ -1,30 +1,34 @@
 //! The two halves of a connection, with buffers of their own.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::alarm::Alarm;
+use super::halves::{self, ReadHalf, WriteHalf};
 use super::limits;
 use crate::prefixed::Prefixed;
 
 /// Splits a connection into its buffered halves.
-pub(crate) fn split<Io: AsyncRead + AsyncWrite>(
+pub(crate) fn split<Io: AsyncRead + AsyncWrite + Unpin>(
     io: Io,
 ) -> (Reader<ReadHalf<Io>>, Writer<WriteHalf<Io>>) {
-    let (read, write) = tokio::io::split(io);
+    let (read, write) = halves::split(io);
     (Reader::new(read), Writer::new(write))
 }
 
-/// Puts the halves of one connection together again, what has arrived in front.
+/// Puts the halves of one connection together again, what has arrived in front; none where they aren't of one.
 pub(super) fn join<Io: AsyncRead + AsyncWrite + Unpin>(
     reader: Reader<ReadHalf<Io>>,
     writer: Writer<WriteHalf<Io>>,
-) -> Prefixed<Io> {
+) -> Option<Prefixed<Io>> {
     let arrived = reader.bytes().to_vec();
-    Prefixed::new(arrived, reader.io.unsplit(writer.io))
+    Some(Prefixed::new(arrived, halves::join(reader.io, writer.io)?))
 }
 
 /// The reading half: bytes that have arrived and aren't consumed yet.
@@ -33,6 +37,9 @@ pub(crate) struct Reader<R> {
     io: R,
     buffer: Vec<u8>,
     start: usize,
+    /// The last read took all the room there was.
+    filled: bool,
+    alarm: Alarm,
 }
 
 /// What an idle connection turns out to be.
@@ -48,7 +55,7 @@ pub(crate) enum Liveness {
 
 impl<R: AsyncRead + Unpin> Reader<R> {
     fn new(io: R) -> Self {
-        Self { io, buffer: Vec::new(), start: 0 }
+        Self { io, buffer: Vec::new(), start: 0, filled: false, alarm: Alarm::default() }
     }
 
     /// What has arrived.
@@ -72,19 +79,42 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// Gives all of it back, for a connection that may be idle for long.
-    pub(crate) fn release(&mut self) {
-        if self.bytes().is_empty() {
-            (self.buffer, self.start) = (Vec::new(), 0);
-        }
+    /// Gives all memory back and waits with a few bytes, for a connection that may be idle for long.
+    pub(crate) async fn fill_little_before(&mut self, due: Instant) -> Option<io::Result<usize>> {
+        let left = self.bytes().to_vec();
+        (self.buffer, self.start, self.filled) = (left, 0, false);
+        self.buffer.reserve_exact(limits::RELEASED_BYTES);
+        let Self { io, buffer, alarm, .. } = self;
+        alarm.before(due, io.read_buf(buffer)).await
     }
 
-    /// Waits for more bytes, at most `most`; 0 is the end. Cancelling loses nothing.
-    pub(crate) async fn fill(&mut self, most: usize) -> io::Result<usize> {
+    /// Waits for more bytes; 0 is the end. Cancelling loses nothing.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.make_room();
+        let count = self.io.read_buf(&mut self.buffer).await;
+        self.filled = self.buffer.len() == self.buffer.capacity();
+        count
+    }
+
+    /// The same, not longer than until `due`.
+    pub(crate) async fn fill_before(&mut self, due: Instant) -> Option<io::Result<usize>> {
+        self.make_room();
+        let Self { io, buffer, alarm, .. } = self;
+        let count = alarm.before(due, io.read_buf(buffer)).await;
+        self.filled = self.buffer.len() == self.buffer.capacity();
+        count
+    }
+
+    /// Makes room for one read: little at first, and much for whoever has filled that.
+    fn make_room(&mut self) {
         self.buffer.drain(..self.start);
         self.start = 0;
-        self.buffer.reserve(most);
-        self.io.read_buf(&mut self.buffer).await
+        let room = self.buffer.capacity() - self.buffer.len();
+        if self.filled {
+            self.buffer.reserve(limits::READ_BYTES);
+        } else if room < limits::LEAST_READ_BYTES {
+            self.buffer.reserve_exact(limits::IDLE_BYTES);
+        }
     }
 
     /// What an idle connection is, without waiting.
@@ -108,7 +138,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let mut total = 0;
             while total < limits::LINGER_BYTES {
                 self.consume(usize::MAX - self.start);
-                match self.fill(limits::READ_BYTES).await {
+                match self.fill().await {
                     Ok(0) | Err(_) => return,
                     Ok(count) => total += count,
                 }
@@ -187,9 +217,24 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     }
 }
 
+/// What comes of `work`. No timer is set where it is done at once, which is so nearly always.
 async fn unless_stalled<T>(
     most: Duration,
     work: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    timeout(most, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let mut work = pin!(work);
+    let mut timer = pin!(None::<Sleep>);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if timer.is_none() {
+            timer.set(Some(sleep(most)));
+        }
+        match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -24,7 +24,6 @@ use crate::http1::answer::{self, Broken, Ended, Progress, judge};
 use crate::http1::body::{Decoder, Encoder};
 use crate::http1::chunked::Step;
 use crate::http1::forward::GivenUp;
-use crate::http1::limits::READ_BYTES;
 use crate::http1::response::AnswerHead;
 use crate::http1::transfer::{Fault, Pace};
 use crate::http1::wire::{Reader, Writer};
@@ -106,7 +105,7 @@ async fn fill<R: AsyncRead + Unpin>(
 ) -> Result<(), Fault> {
     let count = match pace {
         Some(pace) => pace.fill(reader).await?,
-        None => reader.fill(READ_BYTES).await.map_err(|_| Fault::Sender)?,
+        None => reader.fill().await.map_err(|_| Fault::Sender)?,
     };
     if count == 0 { Err(Fault::Sender) } else { Ok(()) }
 }
@@ -196,10 +195,9 @@ fn of_stream(broken: &stream::Broken) -> Broken {
 
 /// The head in terms of HTTP/1.1.
 fn read(head: &Response<()>, keeps_decision: bool) -> Result<AnswerHead<'_>, Broken> {
-    let status = (head.status().as_u16(), head.status().canonical_reason().unwrap_or_default());
     let fields = head.headers().iter();
     let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-    AnswerHead::of_fields(status, fields, keeps_decision).map_err(|_| BAD)
+    AnswerHead::of_fields(head.status(), fields, keeps_decision).map_err(|_| BAD)
 }
 
 /// Moves the body on, its beginning together with the head. The window is given back as the client takes the bytes.

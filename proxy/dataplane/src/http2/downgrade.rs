@@ -101,7 +101,8 @@ async fn upload<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
 ) -> Result<(), Fault> {
     let request = progress.request;
-    if body.is_end_stream() {
+    let whole = body.is_end_stream();
+    if whole {
         request.write_http1_head(writer.out());
     } else {
         request.write_http1_head_with_body(writer.out());
@@ -120,7 +121,7 @@ async fn upload<W: AsyncWrite + Unpin>(
         encoder.end(&lines(&trailers.map_err(Fault::Malformed)?), writer.out());
     }
     writer.flush().await.map_err(|_| Fault::Receiver)?;
-    progress.sent.set(Some(Instant::now()));
+    progress.sent.set(Some(if whole { progress.begun.get() } else { Instant::now() }));
     Ok(())
 }
 
@@ -152,18 +153,19 @@ async fn pass_back<R: AsyncRead + Unpin>(
             })?,
             () = poll_fn(|context| reply.poll_gone(context)) => return Err(Broken::Client),
         };
-        let bytes = reader.bytes().get(..length).unwrap_or_default();
-        let head = AnswerHead::parse(bytes, false).map_err(|_| BAD)?;
-        let response = response(&head).ok_or(BAD)?;
-        match head.status {
+        let bytes = Bytes::copy_from_slice(reader.bytes().get(..length).unwrap_or_default());
+        let head = AnswerHead::parse(&bytes, false).map_err(|_| BAD)?;
+        let response = response(&head, &bytes).ok_or(BAD)?;
+        let mut decoder = head.body(progress.request).decoder;
+        let keep = head.keeps_alive() && !decoder.ends_with_connection();
+        drop(head);
+        reader.consume(length);
+        match response.status().as_u16() {
             101 => return Err(BAD),
             // G20: the proxy itself has sent `100`, and early hints are dropped.
             100 | 103 => {}
             102..200 => reply.interim(response),
             _ => {
-                let mut decoder = head.body(progress.request).decoder;
-                let keep = head.keeps_alive() && !decoder.ends_with_connection();
-                reader.consume(length);
                 let ended = matches!(decoder, Decoder::Length(0));
                 let to = reply.begin(response, ended).map_err(|_| Broken::Client)?;
                 if !ended {
@@ -172,18 +174,20 @@ async fn pass_back<R: AsyncRead + Unpin>(
                 return Ok(keep && progress.sent.get().is_some());
             }
         }
-        reader.consume(length);
     }
     Err(BAD)
 }
 
-/// The head in terms of HTTP/2, without what belongs to the hop.
-fn response(head: &AnswerHead<'_>) -> Option<Response<()>> {
+/// The head in terms of HTTP/2, without what belongs to the hop. Its values are parts of `bytes`, the head itself.
+fn response(head: &AnswerHead<'_>, bytes: &Bytes) -> Option<Response<()>> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(head.status).ok()?;
+    let fields = response.headers_mut();
+    fields.reserve(head.fields().count());
     for (name, value) in head.fields() {
         let name = HeaderName::from_bytes(name).ok()?;
-        response.headers_mut().append(name, HeaderValue::from_bytes(value).ok()?);
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(value)).ok()?;
+        fields.append(name, value);
     }
     Some(response)
 }
@@ -209,7 +213,7 @@ async fn move_body<R: AsyncRead + Unpin>(
             Step::More => {
                 let filled = tokio::select! {
                     biased;
-                    filled = reader.fill(crate::http1::limits::READ_BYTES) => filled,
+                    filled = reader.fill() => filled,
                     _ = poll_fn(|context| to.poll_reset(context)) => return Err(Broken::Client),
                 };
                 match (filled.map_err(|_| BAD)?, decoder.ends_with_connection()) {

@@ -6,6 +6,7 @@ use engine::request::{CanonicalRequest, is_grpc};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use smallvec::SmallVec;
 
 use super::limits;
 use crate::http1;
@@ -28,6 +29,12 @@ const VERSION_CARRIED: HeaderName = HeaderName::from_static("x-policyd-version")
 /// What of a gRPC answer stands in its trailers, or in its head where that is all there is.
 const GRPC_END: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 
+/// Names and values, in their order.
+pub(super) type Fields<'a> = SmallVec<[(&'a [u8], &'a [u8]); USUAL_FIELDS]>;
+
+/// The fields that most requests have at most: their lists take no memory of their own.
+const USUAL_FIELDS: usize = 24;
+
 /// What passes of trailers, and of the fields that are ours to set.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Passing {
@@ -48,8 +55,8 @@ impl Passing {
 }
 
 /// The fields of a request as they came, pseudo-header fields first.
-pub(super) fn of_request(parts: &http::request::Parts) -> Vec<(&[u8], &[u8])> {
-    let mut list: Vec<(&[u8], &[u8])> = Vec::with_capacity(parts.headers.len() + 4);
+pub(super) fn of_request(parts: &http::request::Parts) -> Fields<'_> {
+    let mut list = Fields::with_capacity(parts.headers.len() + 4);
     list.push((b":method", parts.method.as_str().as_bytes()));
     if let Some(scheme) = parts.uri.scheme() {
         list.push((b":scheme", scheme.as_str().as_bytes()));

@@ -16,6 +16,10 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const SHARED_WINDOW_BYTES: u32 = STREAMS * STREAM_WINDOW_BYTES;
 /// What is buffered towards the other end of one stream (ours: as its window).
 pub const SEND_BUFFER_BYTES: usize = STREAM_WINDOW_BYTES as usize;
+/// What is gathered of frames before it is written (one TLS record).
+pub const GATHERED_BYTES: usize = 16 * 1024;
+/// What of that memory stays with a connection (ours: a few answers).
+pub const GATHERED_IDLE_BYTES: usize = 4 * 1024;
 /// A decoded field list beyond this isn't kept, and answered 431 by the library; up to it, the gate says what is too much.
 /// HTTP/2 counts 32 bytes more for each field than the gate does.
 pub const FIELD_LIST_BYTES: u32 = 64 * 1024 + 32 * 100;

@@ -1,6 +1,7 @@
 //! The HTTP/2 codec, on the `h2` crate: from a client's connection to the application's and back, many streams at once.
 //!
-//! The way through: [`serve`] (`stream`, `server`) drives a connection, with `meter` below `h2` counting `frames` against a `budget`
+//! The way through: [`serve`] (`stream`, `server`) drives a connection, with `meter` below `h2` counting `frames` against a
+//! `budget` and `gather` below that, so that what is ready leaves together
 //! → each stream's fields go to the [`crate::exchange::Decider`] → only with a permit does `stream` take it on: over a
 //! shared [`Channel`] to an application that is spoken to in HTTP/2 (`relay`), or through the pieces of [`crate::http1`]
 //! to one that isn't (`downgrade`) → `body` moves pieces as the windows of both sides allow → `reply` is the client's side
@@ -20,6 +21,7 @@ mod downgrade;
 mod driven;
 mod fields;
 mod frames;
+mod gather;
 pub mod limits;
 mod line;
 mod meter;

@@ -85,9 +85,7 @@ impl Reply {
             StatusCode::from_u16(answer.view.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let headers = head.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Ok(id) = HeaderValue::from_str(&answer.id) {
-            headers.insert("x-policyd-decision", id);
-        }
+        name_decision(headers, answer);
         if let Ok(mut stream) = self.respond.send_response(head, self.head_only)
             && !self.head_only
         {
@@ -121,8 +119,14 @@ fn end_of_grpc(answer: &Answer) -> HeaderMap {
     let mut fields = HeaderMap::with_capacity(4);
     fields.insert("grpc-status", HeaderValue::from(u16::from(answer.view.grpc_status)));
     fields.insert("grpc-message", HeaderValue::from_static(answer.view.category));
-    if let Ok(id) = HeaderValue::from_str(&answer.id) {
+    name_decision(&mut fields, answer);
+    fields
+}
+
+/// Names the decision. No other answer has this id, so that neither end needs to remember it (RFC 7541 §6.2.3).
+fn name_decision(fields: &mut HeaderMap, answer: &Answer) {
+    if let Ok(mut id) = HeaderValue::from_str(&answer.id) {
+        id.set_sensitive(true);
         fields.insert("x-policyd-decision", id);
     }
-    fields
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::gather::Gathered;
 use super::limits;
 use super::meter::Meter;
 use super::metered::Metered;
@@ -40,13 +41,15 @@ where
     V: Service,
 {
     let meter = Meter::of_client();
-    let handshake = builder().handshake(Metered::new(client, meter.clone()));
+    let gathered = Gathered::new(client);
+    let handshake = builder().handshake(Metered::new(gathered.clone(), meter.clone()));
     let Ok(Ok(mut connection)) = timeout(limits::PREFACE, handshake).await else {
         return;
     };
     let Some(pings) = connection.ping_pong() else { return };
     let serving = Serving {
         connection,
+        gathered,
         meter,
         service,
         streams: JoinSet::new(),
@@ -83,7 +86,8 @@ fn builder() -> Builder {
 
 /// A connection that is served.
 struct Serving<'v, S, V> {
-    connection: Connection<Metered<S>, Bytes>,
+    connection: Connection<Metered<Gathered<S>>, Bytes>,
+    gathered: Gathered<S>,
     meter: Meter,
     service: &'v V,
     /// The streams that are worked on; they end with the connection.
@@ -118,14 +122,16 @@ where
         while let Poll::Ready(Some(_)) = self.streams.poll_join_next(task) {
             self.idle_since = Instant::now();
         }
+        self.gathered.hold();
         let closed = self.poll_streams(task).is_ready();
+        let broken = matches!(self.gathered.poll_release(task), Poll::Ready(Err(_)));
         if let Some(kind) = self.meter.over() {
             return Poll::Ready(Ended::Over(kind.name()));
         }
         for below in self.meter.refused() {
             self.service.refused_below(below.rule, below.what);
         }
-        if closed {
+        if closed || broken {
             return Poll::Ready(Ended::Closed);
         }
         self.poll_time(task)

@@ -61,6 +61,11 @@ impl<D: Decider + 'static, U: Upstream + 'static> Service for Decided<D, U> {
         let mut reply = Reply::new(respond, parts.method == Method::HEAD);
         match verdict {
             Verdict::Answer(answer) => reply.refuse(&answer),
+            // The stream ends with its answer, and with it all that belongs to the request.
+            Verdict::Deny(denied) => {
+                reply.refuse(&denied.answer);
+                self.decider.give_back(denied.request);
+            }
             // Semantics D5: without a word.
             Verdict::Close => reply.reset(Reason::HTTP_1_1_REQUIRED),
             Verdict::Forward(granted) => {
@@ -103,7 +108,8 @@ impl<D: Decider, U: Upstream + 'static> Decided<D, U> {
             answer = self.decider.revoked(&request) => reply.refuse(&answer),
             () = overdue => reply.refuse(&self.failed(Failure::Deadline, &request)),
         }
-        drop((request, in_flight));
+        drop(in_flight);
+        self.decider.give_back(request);
     }
 
     fn give_up(&self, broken: &Broken, request: &CanonicalRequest, reply: &mut Reply) {
@@ -143,3 +149,23 @@ pub(super) fn refusal(request: &CanonicalRequest, rule: GateRule, field: &str) -
 
 /// The client's side of an exchange.
 pub(super) type Client<'a> = (&'a mut RecvStream, &'a mut Reply);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inbound::Application;
+    use crate::session::Session;
+
+    /// What `start` returns takes so many bytes.
+    fn size<D, U: Upstream, F>(
+        _start: impl FnOnce(Decided<D, U>, Granted, RecvStream, Reply) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_stream_takes_little_memory_of_its_own() {
+        let bytes = size::<Session, Application, _>(Decided::carry);
+        assert!(bytes <= 3 * 1024, "{bytes} bytes");
+    }
+}

@@ -136,12 +136,13 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 }
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\n\r\n";
+const LAST_GET: &[u8] = b"GET / HTTP/1.1\r\nhost: authors\r\nconnection: close\r\n\r\n";
 
 #[test]
 fn inv_1_without_a_table_everything_is_denied_and_says_so() {
     run(async {
         let rig = Rig::start().await;
-        let answer = rig.say(GET).await;
+        let answer = rig.say(LAST_GET).await;
         assert!(
             answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"reason\":\"unavailable\""),
             "{answer}"
@@ -157,7 +158,7 @@ fn d5_http_is_answered_and_bytes_are_closed() {
     run(async {
         let rig = Rig::start().await;
         rig.enforce(DENY);
-        let answer = rig.say(GET).await;
+        let answer = rig.say(LAST_GET).await;
         assert!(
             answer.starts_with("HTTP/1.1 403 ") && answer.contains("\"reason\":\"denied\""),
             "{answer}"
@@ -247,7 +248,7 @@ fn p_3_a_request_in_flight_is_cut_when_its_grant_is_gone() {
         let _ = client.read_to_end(&mut rest).await;
         assert_eq!(rig.shared.metrics.cut.get(), 1);
         // The next one finds the table that is in force now.
-        assert!(rig.say(GET).await.starts_with("HTTP/1.1 403 "));
+        assert!(rig.say(LAST_GET).await.starts_with("HTTP/1.1 403 "));
     });
 }
 
@@ -281,10 +282,45 @@ fn a_new_table_does_not_cut_http_between_requests() {
         client.read_exact(&mut answer).await.unwrap();
         rig.enforce(DENY);
         client.write_all(GET).await.unwrap();
+        client.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 403 "), "{}", answer.escape_ascii());
+        client.shutdown().await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        assert_eq!(rig.shared.metrics.cut.get(), 0);
+    });
+}
+
+#[test]
+fn h1_11_a_denial_leaves_the_connection_and_other_refusals_end_it() {
+    const ONE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    run(async {
+        let rig = Rig::start().await;
+        let mut client = rig.client().await;
+        let mut bytes = [0; 4096];
+        for table in [None, Some(DENY), Some(DENY)] {
+            if let Some(access) = table {
+                rig.enforce(access);
+            }
+            client.write_all(GET).await.unwrap();
+            let count = client.read(&mut bytes).await.unwrap();
+            let answer = String::from_utf8_lossy(&bytes[..count]).into_owned();
+            let status = if table.is_some() { "403" } else { "503" };
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+            assert!(!answer.contains("connection:"), "{answer}");
+        }
+        rig.enforce(ALLOW);
+        client.write_all(GET).await.unwrap();
+        rig.answer(ONE).await;
+        let mut answer = [0; ONE.len()];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, ONE);
+        client.write_all(b"GET /../a HTTP/1.1\r\nhost: authors\r\n\r\n").await.unwrap();
         let mut refusal = String::new();
         client.read_to_string(&mut refusal).await.unwrap();
-        assert!(refusal.starts_with("HTTP/1.1 403 "), "{refusal}");
-        assert_eq!(rig.shared.metrics.cut.get(), 0);
+        assert!(
+            refusal.starts_with("HTTP/1.1 400 ") && refusal.contains("\r\nconnection: close\r\n"),
+            "{refusal}"
+        );
     });
 }
 

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::OutboundPort;
 use crate::clock;
+use crate::decision_id::new_id;
 use crate::denials::{DenialRecord, Direction, PeerRecord};
 use crate::discovery::Endpoint;
 use crate::enforcement::Enforced;
@@ -18,7 +19,6 @@ use crate::exchange::{Answer, Failure};
 use crate::metrics::Subject;
 use crate::requests::failure_answer;
 use crate::service_metrics::Trouble;
-use crate::session::new_id;
 
 /// HTTP's status of every answer in words of gRPC (semantics D5).
 const GRPC_STATUS: u16 = 200;

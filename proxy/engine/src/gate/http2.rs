@@ -31,7 +31,20 @@ pub fn http2_carrying(
     profile: &GateProfile,
     version: Version,
 ) -> Result<CanonicalRequest, Refusal> {
-    refuse(read(fields, profile, version), Version::Http2, || {
+    http2_into(CanonicalRequest::default(), fields, profile, version)
+}
+
+/// The same, in the memory of a request that is no longer needed.
+///
+/// # Errors
+/// The rule that refuses it.
+pub fn http2_into(
+    reuse: CanonicalRequest,
+    fields: &[(&[u8], &[u8])],
+    profile: &GateProfile,
+    version: Version,
+) -> Result<CanonicalRequest, Refusal> {
+    refuse(read(reuse, fields, profile, version), Version::Http2, || {
         looks_like_grpc(fields.iter().copied())
     })
 }
@@ -62,11 +75,12 @@ impl<'h> Pseudo<'h> {
 }
 
 fn read(
+    reuse: CanonicalRequest,
     fields: &[(&[u8], &[u8])],
     profile: &GateProfile,
     version: Version,
 ) -> Result<CanonicalRequest, Fault> {
-    let mut reader = Reader::new(version, profile, CanonicalRequest::default());
+    let mut reader = Reader::new(version, profile, reuse);
     reader.size(fields.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     let mut pseudo = Pseudo::default();
     let mut regular = false;

@@ -31,18 +31,34 @@ impl<'a> Lines<'a> {
         let flaw = |offset| Flaw { rule: GateRule::G9, offset };
         let offset = self.at;
         let rest = self.head.get(offset..).unwrap_or_default();
-        let end = memchr::memchr(b'\n', rest).ok_or(flaw(self.head.len()))?;
-        let (line, after) = rest.split_at(end + 1);
-        let bytes = line.strip_suffix(b"\r\n").ok_or(flaw(offset + end))?;
-        if let Some(bare) = memchr::memchr(b'\r', bytes) {
-            return Err(flaw(offset + bare));
-        }
-        self.at = offset + line.len();
+        let (bytes, after) = match first_line(rest) {
+            Some(parts) => parts,
+            None => flawed_line(rest).map_err(|at| flaw(offset + at))?,
+        };
+        self.at = self.head.len() - after.len();
         match (bytes.is_empty(), after.is_empty()) {
             (true, true) if offset > 0 => Ok(None),
             (true, _) => Err(flaw(offset)),
             (false, _) => Ok(Some(Line { offset, bytes })),
         }
+    }
+}
+
+/// The first line without its CRLF, and what follows; none where the first CR or LF isn't a CRLF.
+fn first_line(rest: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr2(b'\r', b'\n', rest)?;
+    let (line, after) = rest.split_at(end);
+    Some((line, after.strip_prefix(b"\r\n")?))
+}
+
+/// The same, slowly, to say what is wrong with it and where.
+fn flawed_line(rest: &[u8]) -> Result<(&[u8], &[u8]), usize> {
+    let end = memchr::memchr(b'\n', rest).ok_or(rest.len())?;
+    let (line, after) = rest.split_at(end + 1);
+    let bytes = line.strip_suffix(b"\r\n").ok_or(end)?;
+    match memchr::memchr(b'\r', bytes) {
+        Some(bare) => Err(bare),
+        None => Ok((bytes, after)),
     }
 }
 

@@ -22,7 +22,7 @@ mod target;
 pub use crate::request::CanonicalRequest;
 pub use authority::normal_host;
 pub use http1::{http1, http1_into};
-pub use http2::{http2, http2_carrying};
+pub use http2::{http2, http2_carrying, http2_into};
 pub use kind::is_reserved;
 pub use lines::{Line, Lines, split_field};
 pub use refusal::{Flaw, GateRule, Refusal};

@@ -69,10 +69,11 @@ pub(super) fn is_unreserved(byte: u8) -> bool {
     is(byte, UNRESERVED)
 }
 
-/// Whether there is a control character but HTAB. Without an early exit, which is faster on short text.
+/// Whether there is a control character but HTAB. Without table and early exit, so that it looks at many bytes at a time.
 #[must_use]
 pub fn has_control(text: &[u8]) -> bool {
-    text.iter().fold(0, |found, byte| found | CLASSES[usize::from(*byte)]) & CONTROL != 0
+    let is_control = |byte: u8| matches!(byte, 0..=8 | 10..=31 | 127);
+    text.iter().fold(false, |found, byte| found | is_control(*byte))
 }
 
 /// The position of the first control character but HTAB.
@@ -103,4 +104,17 @@ pub fn trim_blanks(mut text: &[u8]) -> &[u8] {
 /// The elements of a comma-separated list, blanks around them removed, empty ones left out.
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim_blanks).filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTROL, has_control, is};
+
+    #[test]
+    fn has_control_says_of_each_byte_what_the_table_does() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(has_control(&[b'a', byte, b'b']), is(byte, CONTROL), "{byte}");
+        }
+        assert!(!has_control(b""));
+    }
 }

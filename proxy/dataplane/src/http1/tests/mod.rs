@@ -3,6 +3,7 @@
 mod answers;
 mod bodies;
 mod chunks;
+mod denials;
 mod flow;
 mod timing;
 mod upgrades;
@@ -20,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::LocalSet;
 
 use super::{Pool, serve_pooled};
-use crate::exchange::{Answer, Decider, Failure, Granted, InFlight, Upstream, Verdict};
+use crate::exchange::{Answer, Decider, Denied, Failure, Granted, InFlight, Upstream, Verdict};
 
 /// Decides with the gate and an engine that allows all but paths under `/denied`.
 #[derive(Default)]
@@ -60,7 +61,9 @@ impl Decider for Guard {
             Some(permit) => {
                 Verdict::Forward(Granted { request: Rc::new(request), permit, in_flight })
             }
-            None => Verdict::Answer(answer("denied", 403)),
+            None => {
+                Verdict::Deny(Denied { answer: answer("denied", 403), request: Rc::new(request) })
+            }
         }
     }
 

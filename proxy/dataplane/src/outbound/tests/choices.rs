@@ -355,10 +355,21 @@ fn t7_only_a_proxy_of_ours_may_name_a_decision() {
         let callee = Rig::with(keyring(AUTHORS, &root)).await;
         callee.enforce(1);
         let (_worker, listen) = caller(&root, callee.proxy, AUTHORS, "Deny").await;
-        // It ends the connection: what follows a refused request is nobody's.
+        // What was sent in a row with a refused request is nobody's.
         let answer = say(listen, &KEPT.repeat(2)).await;
         assert_eq!(answer.matches("HTTP/1.1 403 ").count(), 1, "{answer}");
-        assert!(answer.contains("\r\nx-policyd-decision: "), "{answer}");
+        // All of the request was read on either side, so the connection stays; a refusal that ends the callee's ends it.
+        let mut client = Client::of(listen).await;
+        for _ in 0..2 {
+            let answer = client.ask(KEPT).await;
+            assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+            assert!(answer.contains("\r\nx-policyd-decision: "), "{answer}");
+        }
+        let answer = say(listen, b"GET /../a HTTP/1.1\r\nhost: authors\r\n\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"),
+            "{answer}"
+        );
     });
 }
 
