@@ -43,8 +43,8 @@ MOST_DENIAL_INSTRUCTIONS = 140_000.0
 
 HELD = 200
 MOST_HELD_BYTES = 15 * 1024
-"""Allocated by Rust for a connection that has asked once and waits; the target is 12 KiB of memory in all, with what
-the cryptographic library takes."""
+"""Allocated by Rust for a connection that has asked once and waits. The target is 12 KiB of memory in all,
+what the cryptographic library takes included."""
 
 ASK = b"GET /costs HTTP/1.1\r\nHost: books.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 DENIED = ASK.replace(b"/costs", b"/internal")
