@@ -162,7 +162,9 @@ pub(crate) fn judge(
             let last = ending() || !sent || request.upgrade().is_some() || !request.keep_alive();
             // Who refused it and ended its own connection did so because it couldn't say what follows; and nothing that
             // was sent in a row with a refused request is read (H1-11).
-            let doubtful = head.refuses && (!head.keeps_alive() || progress.pipelined.get());
+            let doubtful = head.refuses
+                // A refusal of the gate always does, and over HTTP/2 it can't say so.
+                && (!head.keeps_alive() || head.status == 400 || progress.pipelined.get());
             let close = last || until_close || body.needs_close() || doubtful;
             let keep_upstream = head.keeps_alive() && sent && !until_close && !old;
             Ok(Step::Final { body, close, keep_upstream })

@@ -49,7 +49,8 @@ where
         return Err(GivenUp::Answer(Broken::Unprocessed));
     };
     if whole {
-        progress.sent.set(Some(Instant::now()));
+        progress.pipelined.set(!reader.bytes().is_empty());
+        progress.sent.set(Some(progress.begun.get()));
     }
     let mut upload = std::pin::pin!(upload(progress, reader, &mut send));
     let mut answer = std::pin::pin!(pass_back((place, response), progress, writer, ending));
@@ -95,6 +96,7 @@ async fn upload<R: AsyncRead + Unpin>(
             Step::More => fill(reader, &mut pace).await.map_err(GivenUp::Body)?,
         }
     }
+    progress.pipelined.set(!reader.bytes().is_empty());
     progress.sent.set(Some(Instant::now()));
     Ok(())
 }

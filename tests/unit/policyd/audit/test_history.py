@@ -90,10 +90,10 @@ class Told:
             while self.now().snapshot == before:
                 await asyncio.sleep(0.01)  # the folder's watch has no event of its own here
 
-    def denied(self, **fields: Any) -> str:
+    def denied(self, millis: int | None = None, **fields: Any) -> str:
         """Deliver what the pod's proxy would write of webapp's GET /, decided on what it is told now."""
         hashes, self.count = self.now(), self.count + 1
-        millis = int(datetime.now(UTC).timestamp() * 1000)
+        millis = int(datetime.now(UTC).timestamp() * 1000) if millis is None else millis
         found = {
             "namespace": "books",
             "pod": "authors-0",
@@ -273,7 +273,7 @@ async def test_ids_as_people_paste_them(told: Told, capsys: pytest.CaptureFixtur
     line = told.store.find(decision)[0]["json"].decode()
     for written in (decision, decision.upper(), f"x-policyd-decision: {decision}", line, decision[:20]):
         assert explained(told, written, capsys)["id"] == decision
-    told.denied()
+    told.denied(millis=int(decision.replace("-", "")[:12], 16))  # so that both begin alike
     store, folder = str(told.folder.parent / "audit"), str(told.folder)
     assert run(["explain", decision[:8], "--store", store, "-f", folder]) == ExitCode.USAGE
     assert capsys.readouterr().err.count("no_matching_rule") == 2
