@@ -42,6 +42,7 @@ pub mod issuance;
 pub mod keyring;
 pub mod limits;
 pub mod line;
+mod lines;
 pub mod listen;
 pub mod memory;
 pub mod metrics;

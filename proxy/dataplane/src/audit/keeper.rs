@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::spool::Spool;
-use crate::denials::Lines;
 use crate::generated::{AuditHello, AuditRecords};
 use crate::limits;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 
 /// Records taken from the queue in one go.

@@ -27,8 +27,9 @@ pub use keeper::Trail;
 pub use lost::{Reason, Writer};
 pub use spool::Bounds;
 
-use crate::denials::{DenialLog, Lines};
+use crate::denials::DenialLog;
 use crate::limits;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
 use keeper::Keeper;
