@@ -122,12 +122,7 @@ fn the_requests_of_one_connection_go_to_all_endpoints() {
         }
         assert_eq!(one.requests() + two.requests(), 200);
         // How many each gets is tested in `balance`: here a first answer that was slow by chance weighs for seconds.
-        assert!(
-            one.requests() > 0 && two.requests() > 0,
-            "{} {}",
-            one.requests(),
-            two.requests()
-        );
+        assert!(one.requests() > 0 && two.requests() > 0, "{} {}", one.requests(), two.requests());
         assert_eq!((one.connections(), two.connections()), (1, 1));
         let text = metrics(&worker);
         for line in [
