@@ -226,7 +226,16 @@ def _read(received: bytes) -> Answer:
     if len(words) < 2:
         return NOTHING
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
-    return Answer(int(words[1]), headers, body)
+    return Answer(int(words[1]), headers, unchunked(body) if "transfer-encoding" in headers else body)
+
+
+def unchunked(body: bytes) -> bytes:
+    """What lies in chunks, as far as it came."""
+    whole = b""
+    while size := int(body.partition(b"\r\n")[0] or b"0", 16):
+        rest = body.partition(b"\r\n")[2]
+        whole, body = whole + rest[:size], rest[size + 2 :]
+    return whole
 
 
 async def ask_database(address: tuple[str, int], line: str, context: ssl.SSLContext | None = None) -> object:

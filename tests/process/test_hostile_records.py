@@ -79,7 +79,7 @@ async def test_au_05_hostile_bytes_are_one_record_everywhere(mesh: Mesh, hostile
     else:
         encoded = b"".join(b"%%%02X" % byte for byte in hostile[:MOST_IN_QUERY])
         target += b"?note=" + encoded
-    sent = b"GET " + target + b" HTTP/1.1\r\nHost: quick.test\r\n" + header + b"\r\n"
+    sent = b"GET " + target + b" HTTP/1.1\r\nHost: quick.test\r\nConnection: close\r\n" + header + b"\r\n"
     answer = (await exchange(*mesh.address("quick-0", quick.PORT), sent)).lower()
     assert answer.startswith((b"http/1.1 403 ", b"http/1.1 400 ")), answer[:100]
     decision = re.findall(rb"x-policyd-decision: (\S+)", answer)[0].decode()

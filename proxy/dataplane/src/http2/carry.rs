@@ -7,6 +7,7 @@ use bytes::Bytes;
 use engine::request::Framing;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
+use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{self, room};
 use super::calls::is_without_a_word;
 use super::downgrade::{end, lines};
-use super::fields::{self, Passing};
+use super::fields::{self, DECISION, Passing};
 use super::limits;
 use super::line::Place;
 use super::relay::{self, step};
@@ -138,7 +139,13 @@ where
     for heads in 0..=limits::INTERIM_ANSWERS {
         let found = next_head(place, &mut response, progress).await;
         let (head, body) = match found.map_err(|broken| of_stream(&relay::seen(broken, heads)))? {
-            relay::Step::Final(head, body) => (head, Some(body)),
+            relay::Step::Final(mut head, mut body) => {
+                let refusal = match progress.keeps_decision {
+                    true => refusal(&mut head, &mut body).await?,
+                    false => None,
+                };
+                (head, Some((body, refusal)))
+            }
             relay::Step::Interim(head) => (head, None),
         };
         let answer = read(&head, progress.keeps_decision)?;
@@ -149,11 +156,14 @@ where
                 client.flush().await.map_err(|_| Broken::Client)?;
                 progress.expecting.set(client.writes());
             }
-            (answer::Step::Final { body: framing, close, .. }, Some(body)) => {
+            (answer::Step::Final { body: framing, close, .. }, Some((body, refusal))) => {
                 progress.answered.set(Some((Instant::now(), answer.status)));
                 answer.write(progress.request, &framing, close, client.out());
                 let passing = Passing { grpc: answer.is_grpc(), decision: progress.keeps_decision };
-                if matches!(framing.decoder, Decoder::Length(0)) {
+                if let Some(refusal) = refusal {
+                    client.out().extend_from_slice(&refusal);
+                    client.flush().await.map_err(|_| Broken::Client)?;
+                } else if matches!(framing.decoder, Decoder::Length(0)) {
                     client.flush().await.map_err(|_| Broken::Client)?;
                 } else {
                     move_body(body, client, framing.encoder, passing).await?;
@@ -200,6 +210,29 @@ fn read(head: &Response<()>, keeps_decision: bool) -> Result<AnswerHead<'_>, Bro
     let fields = head.headers().iter();
     let fields = fields.map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
     AnswerHead::of_fields(head.status(), fields, keeps_decision).map_err(|_| BAD)
+}
+
+/// The body of a refusal by a proxy of ours, which is short and doesn't say how short; the head says it then.
+async fn refusal(
+    head: &mut Response<()>,
+    body: &mut RecvStream,
+) -> Result<Option<Vec<u8>>, Broken> {
+    let headers = head.headers_mut();
+    let refuses = headers.contains_key(DECISION) && !headers.contains_key(CONTENT_LENGTH);
+    if !refuses || body.is_end_stream() {
+        return Ok(None);
+    }
+    let mut whole = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.map_err(|_| BAD)?;
+        whole.extend_from_slice(&piece);
+        body.flow_control().release_capacity(piece.len()).map_err(|_| BAD)?;
+        if whole.len() > limits::REFUSAL_BYTES {
+            return Err(BAD);
+        }
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(whole.len()));
+    Ok(Some(whole))
 }
 
 /// Moves the body on, its beginning together with the head. The window is given back as the client takes the bytes.

@@ -23,7 +23,7 @@ const OF_THE_HOP: [&str; 8] = [
     "upgrade",
 ];
 /// The id of a decision of ours.
-const DECISION: &str = "x-policyd-decision";
+pub(super) const DECISION: &str = "x-policyd-decision";
 /// Between two proxies, the version that a request had before HTTP/2 carried it.
 const VERSION_CARRIED: HeaderName = HeaderName::from_static("x-policyd-version");
 /// What of a gRPC answer stands in its trailers, or in its head where that is all there is.

@@ -63,6 +63,8 @@ pub const ANSWER: Duration = Duration::from_secs(300);
 pub const STALL: Duration = Duration::from_secs(300);
 /// Interim answers (1xx) to one request (G20).
 pub const INTERIM_ANSWERS: usize = 8;
+/// The body of a refusal by a proxy of ours (its form has less than a hundred bytes).
+pub const REFUSAL_BYTES: usize = 1024;
 /// Fields of an answer (ours).
 pub const ANSWER_FIELDS: usize = 200;
 /// Connections to one application or endpoint that a worker has: one, and more only while the other end takes no more
