@@ -140,10 +140,8 @@ where
         let found = next_head(place, &mut response, progress).await;
         let (head, body) = match found.map_err(|broken| of_stream(&relay::seen(broken, heads)))? {
             relay::Step::Final(mut head, mut body) => {
-                let refusal = match progress.keeps_decision {
-                    true => refusal(&mut head, &mut body).await?,
-                    false => None,
-                };
+                let ours = progress.keeps_decision;
+                let refusal = if ours { refusal(&mut head, &mut body).await? } else { None };
                 (head, Some((body, refusal)))
             }
             relay::Step::Interim(head) => (head, None),
