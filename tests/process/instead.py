@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -89,14 +88,6 @@ def _mount_problem() -> str:
     except OSError as error:
         return str(error)
     return tried.stderr.strip() if tried.returncode else ""
-
-
-async def until_pid(child: Child, seconds: float = 15.0) -> int:
-    """Wait until the process runs."""
-    async with asyncio.timeout(seconds):
-        while child.pid is None:
-            await asyncio.sleep(0.01)  # a child's start has no event of its own
-    return child.pid
 
 
 def faketime_library() -> Path:
