@@ -21,7 +21,8 @@ pub(super) async fn answer<C: AsyncRead + AsyncWrite + Unpin>(
     client: &mut Client<C>,
     ending: impl Fn() -> bool,
 ) -> Next {
-    let keeps = may_continue(request) && drained(request, &mut client.reader).await;
+    let mut decoder = Decoder::of_request(request);
+    let keeps = may_continue(request) && drained(&mut decoder, &mut client.reader).await;
     if !keeps || !client.reader.bytes().is_empty() || ending() {
         return Next::Answer(answer.clone());
     }
@@ -32,24 +33,24 @@ pub(super) async fn answer<C: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Whether the head leaves no doubt about what follows it.
-fn may_continue(request: &CanonicalRequest) -> bool {
+/// Whether the head leaves no doubt about what follows it, and its body is worth reading.
+pub(crate) fn may_continue(request: &CanonicalRequest) -> bool {
     // A client that waits to be asked for its body may send it, or may not: both are right once it is refused.
     let waits = request.expects_continue() && request.has_body();
+    let too_long = |length| length > limits::DENIED_BODY_BYTES as u64;
     request.version() == Version::Http11
         && request.keep_alive()
         && request.upgrade().is_none()
         && request.unread().is_none()
         && !waits
+        && !matches!(request.framing(), Framing::Length(length) if too_long(length))
 }
 
-/// Reads the body to its end and drops it; false where it is more than is worth the while, or breaks a rule.
-async fn drained<R: AsyncRead + Unpin>(request: &CanonicalRequest, reader: &mut Reader<R>) -> bool {
-    let mut decoder = Decoder::of_request(request);
-    let too_long = |length| length > limits::DENIED_BODY_BYTES as u64;
-    if matches!(request.framing(), Framing::Length(length) if too_long(length)) {
-        return false;
-    }
+/// Reads what is left of a body to its end and drops it; false where it is more than is worth the while, or breaks a rule.
+pub(crate) async fn drained<R: AsyncRead + Unpin>(
+    decoder: &mut Decoder,
+    reader: &mut Reader<R>,
+) -> bool {
     let (mut taken, mut due) = (0, None);
     while taken <= limits::DENIED_BODY_BYTES {
         let count = match decoder.next(reader.bytes()) {

@@ -22,7 +22,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 mod calls;
 pub(crate) mod chunked;
-mod denied;
+pub(crate) mod denied;
 pub(crate) mod forward;
 pub(crate) mod halves;
 mod head;

@@ -27,7 +27,7 @@ pub(crate) struct AnswerHead<'a> {
     grpc: bool,
     keeps_decision: bool,
     /// It is a refusal of a proxy of ours.
-    pub(super) refuses: bool,
+    pub(crate) refuses: bool,
     hop: Hop<'a>,
 }
 

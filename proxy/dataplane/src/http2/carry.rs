@@ -3,30 +3,31 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use bytes::Bytes;
 use engine::request::Framing;
+use h2::RecvStream;
 use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::body::{self, room};
 use super::calls::is_without_a_word;
-use super::downgrade::{end, lines};
+use super::downgrade::lines;
 use super::fields::{self, DECISION, Passing};
 use super::limits;
 use super::line::Place;
 use super::relay::{self, step};
 use super::stream;
+use super::upload::upload;
 use crate::exchange::Failure;
+use crate::http1;
 use crate::http1::answer::{self, Broken, Ended, Progress, judge};
 use crate::http1::body::{Decoder, Encoder};
-use crate::http1::chunked::Step;
+use crate::http1::denied::may_continue;
 use crate::http1::forward::GivenUp;
 use crate::http1::response::AnswerHead;
-use crate::http1::transfer::{Fault, Pace};
+use crate::http1::transfer::Fault;
 use crate::http1::wire::{Reader, Writer};
 
 const BAD: Broken = Broken::Application(Failure::BadAnswer);
@@ -53,8 +54,14 @@ where
         progress.pipelined.set(!reader.bytes().is_empty());
         progress.sent.set(Some(progress.begun.get()));
     }
-    let mut upload = std::pin::pin!(upload(progress, reader, &mut send));
-    let mut answer = std::pin::pin!(pass_back((place, response), progress, writer, ending));
+    let uploaded = Notify::new();
+    let mut upload = std::pin::pin!(async {
+        let result = upload(progress, reader, &mut send).await;
+        uploaded.notify_one();
+        result
+    });
+    let mut answer =
+        std::pin::pin!(pass_back((place, response), (progress, &uploaded), writer, ending));
     let mut sending = !whole;
     loop {
         tokio::select! {
@@ -69,67 +76,10 @@ where
     }
 }
 
-/// Sends the body, as its client framed it and as the window allows.
-async fn upload<R: AsyncRead + Unpin>(
-    progress: &Progress<'_>,
-    reader: &mut Reader<R>,
-    to: &mut SendStream<Bytes>,
-) -> Result<(), GivenUp> {
-    let request = progress.request;
-    let mut decoder = Decoder::of_request(request);
-    let mut pace = matches!(request.framing(), Framing::Length(_)).then(Pace::default);
-    let malformed = |flaw| GivenUp::Body(Fault::Malformed(flaw));
-    let mut ended = false;
-    while !ended {
-        match decoder.next(reader.bytes()).map_err(malformed)? {
-            Step::Framing(count) => reader.consume(count),
-            Step::Data(data) => {
-                progress.body_taken.set(true);
-                let piece = Bytes::copy_from_slice(data);
-                reader.consume(piece.len());
-                ended = matches!(decoder, Decoder::Length(0));
-                pass(piece, ended, to).await?;
-            }
-            Step::End => {
-                end(decoder.trailers(), to).map_err(|_| GivenUp::Body(Fault::Receiver))?;
-                ended = true;
-            }
-            Step::More => fill(reader, &mut pace).await.map_err(GivenUp::Body)?,
-        }
-    }
-    progress.pipelined.set(!reader.bytes().is_empty());
-    progress.sent.set(Some(Instant::now()));
-    Ok(())
-}
-
-async fn fill<R: AsyncRead + Unpin>(
-    reader: &mut Reader<R>,
-    pace: &mut Option<Pace>,
-) -> Result<(), Fault> {
-    let count = match pace {
-        Some(pace) => pace.fill(reader).await?,
-        None => reader.fill().await.map_err(|_| Fault::Sender)?,
-    };
-    if count == 0 { Err(Fault::Sender) } else { Ok(()) }
-}
-
-async fn pass(mut piece: Bytes, last: bool, to: &mut SendStream<Bytes>) -> Result<(), GivenUp> {
-    while !piece.is_empty() {
-        let room = room(to, piece.len()).await.map_err(|fault| match fault {
-            body::Fault::Stalled => GivenUp::Answer(Broken::Application(Failure::Silent)),
-            _ => GivenUp::Body(Fault::Receiver),
-        })?;
-        let part = piece.split_to(room.min(piece.len()));
-        let ended = last && piece.is_empty();
-        to.send_data(part, ended).map_err(|_| GivenUp::Body(Fault::Receiver))?;
-    }
-    Ok(())
-}
-
 /// Reads the answer and passes it on.
 async fn pass_back<W, P>(
     (place, mut response): (&Place<P>, ResponseFuture),
-    progress: &Progress<'_>,
+    (progress, uploaded): (&Progress<'_>, &Notify),
     client: &mut Writer<W>,
     ending: impl Fn() -> bool,
 ) -> Result<Ended, Broken>
@@ -147,6 +97,10 @@ where
             relay::Step::Interim(head) => (head, None),
         };
         let answer = read(&head, progress.keeps_decision)?;
+        if answer.refuses && progress.sent.get().is_none() && may_continue(progress.request) {
+            // The refusal came before the body, which is dropped: only then another request may follow.
+            let _ = timeout(http1::limits::DENIED_BODY, uploaded.notified()).await;
+        }
         match (judge(progress, &answer, &ending)?, body) {
             (answer::Step::Dropped, None) => {}
             (answer::Step::Interim, None) => {

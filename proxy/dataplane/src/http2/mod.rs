@@ -32,6 +32,7 @@ mod reply;
 mod server;
 mod stream;
 mod timeout;
+mod upload;
 
 pub use calls::serve_calls;
 pub(crate) use carry::carry;
