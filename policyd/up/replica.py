@@ -116,10 +116,11 @@ class Replica:
         admin = ProbeTarget(ADMIN_PORT, b"GET /ready HTTP/1.1\r\nHost: proxy\r\nConnection: close\r\n\r\n")
         if not await admin.passes(self.addresses.application, self.addresses.application):
             return False
-        passed = await asyncio.gather(
-            *(each.passes(self._around.node, self.addresses.proxy) for each in targets)
-        )
-        return all(passed)
+        own, node = self.addresses, self._around.node
+        probes = [each.passes(node, own.proxy) for each in targets]
+        # A proxy accepts before it knows whether anybody is behind it.
+        probes += [each.passes(own.application, own.application) for each in targets if each.request is None]
+        return all(await asyncio.gather(*probes))
 
     async def stop(self) -> None:
         """End all processes of the pod, the containers before the proxy."""

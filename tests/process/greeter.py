@@ -2,112 +2,82 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from .mesh import Mesh, tls
+from .pods import container, pod, service
 from .witness import Way
 
 APP = Path(__file__).parent / "greeter_app.py"
 PORT = 7400
 SERVICE = "books/greeter:80"
 
-MANIFEST = f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: greeter, namespace: books}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: greeter, namespace: books}}
-spec:
-  selector: {{app: greeter}}
-  ports: [{{name: grpc, port: 80, targetPort: grpc}}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: greeter, namespace: books}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: greeter}}}}
-  template:
-    metadata: {{labels: {{app: greeter}}}}
-    spec:
-      serviceAccountName: greeter
-      containers:
-        - name: greeter
-          image: policyd-books:0.1
-          command: ["{sys.executable}", "{APP}"]
-          env:
-            - name: POD_IP
-              valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}
-            - {{name: PORT, value: "{PORT}"}}
-          ports: [{{name: grpc, containerPort: {PORT}}}]
-          readinessProbe:
-            tcpSocket: {{port: grpc}}
-            periodSeconds: 1
----
+MANIFEST = (
+    pod("greeter", "books", container(APP, {"grpc": PORT}))
+    + service("greeter", "books", "grpc")
+    + """
 apiVersion: policyd.dev/v1alpha1
 kind: Server
-metadata: {{name: greeter-grpc, namespace: books}}
+metadata: {name: greeter-grpc, namespace: books}
 spec:
-  podSelector: {{matchLabels: {{app: greeter}}}}
+  podSelector: {matchLabels: {app: greeter}}
   port: grpc
   proxyProtocol: gRPC
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
-metadata: {{name: greeter-open, namespace: books}}
+metadata: {name: greeter-open, namespace: books}
 spec:
-  parentRefs: [{{group: policyd.dev, kind: Server, name: greeter-grpc}}]
+  parentRefs: [{group: policyd.dev, kind: Server, name: greeter-grpc}]
   rules:
     - matches:
-        - method: {{service: books.Greeter, method: Say}}
-        - method: {{service: books.Greeter, method: Repeat}}
-        - method: {{service: books.Greeter, method: Gather}}
-        - method: {{service: books.Greeter, method: Fail}}
-        - method: {{service: books.Greeter, method: Sleep}}
+        - method: {service: books.Greeter, method: Say}
+        - method: {service: books.Greeter, method: Repeat}
+        - method: {service: books.Greeter, method: Gather}
+        - method: {service: books.Greeter, method: Fail}
+        - method: {service: books.Greeter, method: Sleep}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
-metadata: {{name: greeter-chat, namespace: books}}
+metadata: {name: greeter-chat, namespace: books}
 spec:
-  parentRefs: [{{group: policyd.dev, kind: Server, name: greeter-grpc}}]
+  parentRefs: [{group: policyd.dev, kind: Server, name: greeter-grpc}]
   rules:
     - matches:
-        - method: {{service: books.Greeter, method: Chat}}
+        - method: {service: books.Greeter, method: Chat}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
-metadata: {{name: greeter-private, namespace: books}}
+metadata: {name: greeter-private, namespace: books}
 spec:
-  parentRefs: [{{group: policyd.dev, kind: Server, name: greeter-grpc}}]
+  parentRefs: [{group: policyd.dev, kind: Server, name: greeter-grpc}]
   rules:
     - matches:
-        - method: {{service: books.Greeter, method: Private}}
+        - method: {service: books.Greeter, method: Private}
 ---
 apiVersion: policyd.dev/v1alpha1
 kind: AuthorizationPolicy
-metadata: {{name: greeter-anybody, namespace: books}}
+metadata: {name: greeter-anybody, namespace: books}
 spec:
-  targetRef: {{group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-open}}
+  targetRef: {group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-open}
   requiredAuthenticationRefs: []
 ---
 apiVersion: policyd.dev/v1alpha1
 kind: AuthorizationPolicy
-metadata: {{name: greeter-chatters, namespace: books}}
+metadata: {name: greeter-chatters, namespace: books}
 spec:
-  targetRef: {{group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-chat}}
+  targetRef: {group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-chat}
   requiredAuthenticationRefs: []
 ---
 apiVersion: policyd.dev/v1alpha1
 kind: AuthorizationPolicy
-metadata: {{name: greeter-friends, namespace: books}}
+metadata: {name: greeter-friends, namespace: books}
 spec:
-  targetRef: {{group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-private}}
+  targetRef: {group: gateway.networking.k8s.io, kind: GRPCRoute, name: greeter-private}
   requiredAuthenticationRefs:
-    - {{kind: ServiceAccount, name: traffic}}
+    - {kind: ServiceAccount, name: traffic}
 """
+)
 
 
 def way(mesh: Mesh, name: str) -> Way:

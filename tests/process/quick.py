@@ -2,92 +2,64 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from .load import Ask, Way, ask
 from .mesh import Mesh, tls
+from .pods import container, pod, service
 
 APP = Path(__file__).parent / "quick_app.py"
 PORT = 7500
 SERVICE = "books/quick:80"
 
-MANIFEST = f"""
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: quick, namespace: books}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: quick, namespace: books}}
-spec:
-  selector: {{app: quick}}
-  ports: [{{name: http, port: 80, targetPort: http}}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: quick, namespace: books}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: quick}}}}
-  template:
-    metadata: {{labels: {{app: quick}}}}
-    spec:
-      serviceAccountName: quick
-      containers:
-        - name: quick
-          image: policyd-books:0.1
-          command: ["{sys.executable}", "{APP}"]
-          env:
-            - name: POD_IP
-              valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}
-            - {{name: PORT, value: "{PORT}"}}
-            - {{name: LINGER_SECONDS, value: "1"}}
-          ports: [{{name: http, containerPort: {PORT}}}]
-          readinessProbe:
-            httpGet: {{path: /healthz, port: http}}
-            periodSeconds: 1
----
+_CONTAINER = container(APP, {"http": PORT}, LINGER_SECONDS="1") | {
+    "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1}
+}
+MANIFEST = (
+    pod("quick", "books", _CONTAINER)
+    + service("quick", "books", "http")
+    + """
 apiVersion: policyd.dev/v1alpha1
 kind: Server
-metadata: {{name: quick-http, namespace: books}}
+metadata: {name: quick-http, namespace: books}
 spec:
-  podSelector: {{matchLabels: {{app: quick}}}}
+  podSelector: {matchLabels: {app: quick}}
   port: http
   proxyProtocol: HTTP/1
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {{name: quick, namespace: books}}
+metadata: {name: quick, namespace: books}
 spec:
-  parentRefs: [{{group: policyd.dev, kind: Server, name: quick-http}}]
+  parentRefs: [{group: policyd.dev, kind: Server, name: quick-http}]
   rules:
     - matches:
-        - path: {{type: PathPrefix, value: /friends}}
-        - path: {{type: PathPrefix, value: /open}}
-        - path: {{type: PathPrefix, value: /marks}}
+        - path: {type: PathPrefix, value: /friends}
+        - path: {type: PathPrefix, value: /open}
+        - path: {type: PathPrefix, value: /marks}
 ---
 apiVersion: policyd.dev/v1alpha1
 kind: AuthorizationPolicy
-metadata: {{name: quick-friends, namespace: books}}
+metadata: {name: quick-friends, namespace: books}
 spec:
-  targetRef: {{group: policyd.dev, kind: Server, name: quick-http}}
+  targetRef: {group: policyd.dev, kind: Server, name: quick-http}
   requiredAuthenticationRefs:
-    - {{kind: ServiceAccount, name: traffic}}
+    - {kind: ServiceAccount, name: traffic}
   when:
-    - path: {{prefix: /friends}}
-    - method: {{in: [GET]}}
+    - path: {prefix: /friends}
+    - method: {in: [GET]}
 ---
 apiVersion: policyd.dev/v1alpha1
 kind: AuthorizationPolicy
-metadata: {{name: quick-open, namespace: books}}
+metadata: {name: quick-open, namespace: books}
 spec:
-  targetRef: {{group: policyd.dev, kind: Server, name: quick-http}}
+  targetRef: {group: policyd.dev, kind: Server, name: quick-http}
   requiredAuthenticationRefs: []
   when:
-    - path: {{prefix: /open}}
-    - method: {{in: [GET]}}
+    - path: {prefix: /open}
+    - method: {in: [GET]}
 """
+)
 
 FRIENDS = (
     *(ask("GET", f"/friends/{number}", 200) for number in range(6)),

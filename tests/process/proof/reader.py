@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.process import pods
 from tests.process.mesh import Mesh, tls
 from tests.process.witness import Way
 
@@ -19,76 +19,18 @@ PORT = 7600
 READ_BY_POLICY = ("x-deny", "x-env", "x-role")
 """What the policies below read; lower case and sorted."""
 
-CALLER = f"""
+CALLER = """
 apiVersion: v1
 kind: Namespace
-metadata: {{name: proof}}
+metadata: {name: proof}
 ---
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: caller, namespace: proof}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: caller, namespace: proof}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: caller}}}}
-  template:
-    metadata: {{labels: {{app: caller}}}}
-    spec:
-      serviceAccountName: caller
-      containers:
-        - name: caller
-          image: policyd-proof:0.1
-          command: ["{sys.executable}", "-c", "import signal; signal.pause()"]
-"""
+""" + pods.pod("caller", "proof", pods.SLEEPER)
 
 
 def pod(name: str, app: Path, first: int, ports: Sequence[str]) -> str:
-    """A pod's manifests: an application that is told `$POD_IP` and `$PORT`, its ports one after the other."""
-    container = "".join(
-        f"\n            - {{name: {port}, containerPort: {first + n}}}" for n, port in enumerate(ports)
-    )
-    service = "".join(
-        f"\n    - {{name: {port}, port: {80 + n}, targetPort: {port}}}" for n, port in enumerate(ports)
-    )
-    return f"""
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {{name: {name}, namespace: proof}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: proof}}
-spec:
-  selector: {{app: {name}}}
-  ports:{service}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}, namespace: proof}}
-spec:
-  replicas: 1
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      serviceAccountName: {name}
-      containers:
-        - name: {name}
-          image: policyd-proof:0.1
-          command: ["{sys.executable}", "{app}"]
-          env:
-            - name: POD_IP
-              valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}
-            - {{name: PORT, value: "{first}"}}
-          ports:{container}
-          readinessProbe:
-            tcpSocket: {{port: {ports[-1]}}}
-            periodSeconds: 1
-"""
+    """A pod's manifests: its ports one after the other."""
+    numbered = {port: first + n for n, port in enumerate(ports)}
+    return pods.pod(name, "proof", pods.container(app, numbered)) + pods.service(name, "proof", *ports)
 
 
 def server(name: str, port: str, *more: str) -> str:
