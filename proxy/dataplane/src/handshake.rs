@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::certificate::Leaf;
 use crate::clock;
 use crate::hello::Hello;
 use crate::limits;
@@ -51,14 +50,11 @@ pub async fn accept(
     let stream = timeout(limits::HANDSHAKE, work).await??;
     let tls = stream.get_ref().1;
     let chain = tls.peer_certificates().unwrap_or_default().to_vec();
-    let resumed = shared.metrics.inbound_handshakes.count(tls.handshake_kind());
+    shared.metrics.inbound_handshakes.count(tls.handshake_kind());
+    // Once more: a resumed session was not verified in its handshake, and the bundles may be others by now. A chain that
+    // was verified a moment ago is known.
     let under = shared.keyring.trust().bundles();
-    let leaf = if resumed || !Arc::ptr_eq(&before, &under) {
-        under.verify(&chain, Role::Client, clock::now_millis()).map_err(tls::not_believed)?
-    } else {
-        let first = chain.first();
-        let first = first.ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
-        Leaf::read(first).map_err(io::Error::other)?
-    };
+    let now = clock::now_millis();
+    let leaf = under.verify(&chain, Role::Client, now).map_err(tls::not_believed)?;
     Ok((Box::new(stream), worker.peers.proven(leaf, chain, under)))
 }

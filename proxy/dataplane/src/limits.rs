@@ -41,6 +41,8 @@ pub const CLIENT_HELLO_BYTES: usize = 64 * 1024;
 pub const CHAIN_CERTIFICATES: usize = 4;
 /// The biggest certificate chain of a peer.
 pub const CHAIN_BYTES: usize = 16 * 1024;
+/// The peers' chains that are remembered as verified (ours; about 400 bytes each).
+pub const VERIFIED_CHAINS: usize = 1024;
 /// How much later than now a certificate may begin, because clocks differ (TLS-07). Expiry has no such allowance.
 pub const NOT_BEFORE_SKEW: Duration = Duration::from_secs(60);
 /// How long it may take to see what a connection speaks (semantics T1).

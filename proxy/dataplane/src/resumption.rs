@@ -61,12 +61,11 @@ pub struct Handshakes {
 }
 
 impl Handshakes {
-    /// Counts one; whether it was resumed.
-    pub fn count(&self, kind: Option<HandshakeKind>) -> bool {
+    /// Counts one.
+    pub fn count(&self, kind: Option<HandshakeKind>) {
         let resumed = kind == Some(HandshakeKind::Resumed);
         let counter = if resumed { &self.resumed } else { &self.full };
         counter.add(1);
-        resumed
     }
 }
 

@@ -10,6 +10,10 @@ use crate::certificate::{Leaf, LeafError};
 use crate::generated::TrustBundles;
 use crate::limits;
 
+mod verified;
+
+use verified::{Verified, mark};
+
 /// What a peer's certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -84,6 +88,7 @@ pub enum BundleError {
 pub struct Bundles {
     sequence: u64,
     anchors: HashMap<String, Vec<TrustAnchor<'static>>>,
+    verified: Verified,
 }
 
 impl Bundles {
@@ -104,7 +109,7 @@ impl Bundles {
         if anchors.get(own).is_none_or(Vec::is_empty) {
             return Err(BundleError::Own { trust_domain: own.to_owned(), count: 0 });
         }
-        Ok(Self { sequence: message.sequence, anchors })
+        Ok(Self { sequence: message.sequence, anchors, verified: Verified::default() })
     }
 
     /// From the roots file: our own trust domain only.
@@ -113,7 +118,8 @@ impl Bundles {
         if roots_read.is_empty() {
             return Err(BundleError::Own { trust_domain: own.to_owned(), count: 0 });
         }
-        Ok(Self { sequence: 0, anchors: HashMap::from([(own.to_owned(), roots_read)]) })
+        let anchors = HashMap::from([(own.to_owned(), roots_read)]);
+        Ok(Self { sequence: 0, anchors, verified: Verified::default() })
     }
 
     /// Rises with every change.
@@ -133,6 +139,10 @@ impl Bundles {
         if chain.len() > limits::CHAIN_CERTIFICATES || bytes > limits::CHAIN_BYTES {
             return Err(TrustError::ChainTooLong { certificates: chain.len(), bytes });
         }
+        let mark = mark(chain, role);
+        if let Some(leaf) = self.verified.get(&mark, at_millis) {
+            return Ok(leaf);
+        }
         let (first, intermediates) = chain.split_first().ok_or(LeafError::Malformed)?;
         let leaf = Leaf::read(first)?;
         let domain = leaf.identity.trust_domain();
@@ -141,6 +151,7 @@ impl Bundles {
         verify_path(first, intermediates, anchors, role, at_millis).map_err(|problem| {
             TrustError::Chain { identity: leaf.identity.to_string(), problem }
         })?;
+        self.verified.put(mark, chain, &leaf);
         Ok(leaf)
     }
 

@@ -149,3 +149,78 @@ fn bundles_without_our_own_trust_domain_are_refused() {
         assert!(Bundles::new(&bad, "cluster.local").is_err());
     }
 }
+
+/// Under `root`, with an end of its own.
+fn intermediate(root: &Authority) -> Authority {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "intermediate");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.not_before = date_time_ymd(2026, 1, 1);
+    params.not_after = date_time_ymd(2026, 1, 15);
+    CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), root).unwrap()
+}
+
+#[test]
+fn a_verified_chain_is_known_by_its_bytes_its_role_and_its_time() {
+    let root = authority("root");
+    let middle = intermediate(&root);
+    let (mut chain, _) = issue(&leaf_params(ID), &middle);
+    chain.push(middle.der().clone());
+    let trusted = bundles("cluster.local", &root);
+    let known = |chain: &[CertificateDer<'_>], role, at| {
+        trusted.verified.get(&mark(chain, role), at).map(|leaf| leaf.identity.to_string())
+    };
+    assert_eq!(known(&chain, Role::Client, NOW), None);
+    for _ in 0..2 {
+        trusted.verify(&chain, Role::Client, NOW).unwrap();
+        assert_eq!(known(&chain, Role::Client, NOW), Some(ID.to_owned()));
+    }
+    assert_eq!(known(&chain, Role::Server, NOW), None);
+    assert_eq!(known(&chain[..1], Role::Client, NOW), None);
+    assert!(trusted.verify(&chain[..1], Role::Client, NOW).is_err());
+    // The intermediate has ended, the leaf hasn't.
+    let late = 1_768_550_400_000; // 2026-01-16
+    assert_eq!(known(&chain, Role::Client, late), None);
+    assert!(trusted.verify(&chain, Role::Client, late).is_err());
+    assert!(trusted.verify(&chain, Role::Client, NOW).is_ok());
+    // Other roots know nothing of it.
+    let other = bundles("cluster.local", &authority("another root"));
+    assert!(other.verify(&chain, Role::Client, NOW).is_err());
+}
+
+#[test]
+fn no_bit_of_a_verified_chain_may_change() {
+    let root = authority("root");
+    let middle = intermediate(&root);
+    let (mut chain, _) = issue(&leaf_params(ID), &middle);
+    chain.push(middle.der().clone());
+    let trusted = bundles("cluster.local", &root);
+    trusted.verify(&chain, Role::Client, NOW).unwrap();
+    for certificate in 0..chain.len() {
+        for byte in (0..chain[certificate].len()).step_by(7) {
+            let mut bytes = chain[certificate].to_vec();
+            bytes[byte] ^= 1;
+            let mut changed = chain.clone();
+            changed[certificate] = CertificateDer::from(bytes);
+            let believed = trusted.verify(&changed, Role::Client, NOW).is_ok();
+            assert!(!believed, "certificate {certificate}, byte {byte}");
+        }
+    }
+}
+
+#[test]
+fn p_13_as_many_chains_are_remembered_as_the_bound_says() {
+    let root = authority("root");
+    let (chain, _) = issue(&leaf_params(ID), &root);
+    let leaf = Leaf::read(&chain[0]).unwrap();
+    let verified = verified::Verified::default();
+    for number in 0..=limits::VERIFIED_CHAINS {
+        let mut mark = verified::Mark::default();
+        mark[..8].copy_from_slice(&number.to_be_bytes());
+        verified.put(mark, &chain, &leaf);
+        assert!(verified.get(&mark, NOW).is_some());
+        assert!(verified.len() <= limits::VERIFIED_CHAINS);
+    }
+}
