@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,11 +69,11 @@ class PolicydProxy:
         addresses = place.server if account == SERVER else place.client
         folder = place.file(f"policyd-{account}")
         folder.mkdir(exist_ok=True)
+        (folder / "state").mkdir(mode=0o700, exist_ok=True)
         settings = self._settings(account, addresses, folder)
         write_private(folder / "proxy.json", json.dumps(settings))
         write_private(folder / "token", self._token(account))
-        # As in a new pod the table comes over the stream. The certificate is kept: identity gives a pod few.
-        (folder / "state" / "assignment").unlink(missing_ok=True)
+        _forget(folder / "state")
         log = folder / "denials.log"
         with started(self._program, ["--config", str(folder / "proxy.json")], core, log) as process:
             wait_for_answer((addresses.application, ADMIN_PORT), "/ready")
@@ -85,7 +86,6 @@ class PolicydProxy:
             "service": f"{NAMESPACE}/{SERVER}:{SERVICE_PORT}",
         }
         state = folder / "state"
-        state.mkdir(mode=0o700, exist_ok=True)
         return {
             "trustDomain": TRUST_DOMAIN.name,
             "namespace": NAMESPACE,
@@ -108,3 +108,15 @@ class PolicydProxy:
         uid = account_uid(NAMESPACE, account)
         holder = Holder(NAMESPACE, account, uid, pod_name(account), self._uids[account])
         return self._plane.tokens.mint(holder, AUDIENCE)
+
+
+def _forget(state: Path) -> None:
+    """As in a new pod the table comes over the stream, and no denials wait to be delivered.
+
+    The certificate is kept: identity gives a pod few.
+    """
+    for kept in state.iterdir():
+        if kept.is_dir():
+            shutil.rmtree(kept)
+        elif kept.name != "svid":
+            kept.unlink()
