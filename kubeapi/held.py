@@ -72,7 +72,7 @@ class Held(Generic[T]):
     def _read(self, meta: ObjectMeta, body: msgspec.Raw) -> Applied[T]:
         try:
             return Applied(meta.of, meta.uid, self._decode(body))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return Applied(meta.of, meta.uid, Undecodable(bytes(body), str(error)))
 
     def listing(self) -> Listing[T]:

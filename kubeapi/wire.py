@@ -68,7 +68,7 @@ class Page(msgspec.Struct, frozen=True):
 _EVENT = msgspec.json.Decoder(Event)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 _MARK = msgspec.json.Decoder(Mark)
-_FAULTS = (msgspec.DecodeError, UnicodeDecodeError)
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def event_of(line: bytes) -> Event:
