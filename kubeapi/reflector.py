@@ -242,7 +242,7 @@ class Reflector(Generic[T]):
             self._reach(wanted)
 
     async def _read_nothing(self) -> None:
-        """Ask for no object, as of now: the API server's cache, where bookmarks come from, has to catch up."""
+        """Ask for no object, as of now: the cache that bookmarks come from has to catch up for that."""
         selectors = [self._select["fieldSelector"]] if "fieldSelector" in self._select else []
         params = {**self._select, "fieldSelector": ",".join([*selectors, _NOBODY])}
         await self._client.send(Request("GET", self.path.url(), params))
