@@ -6,13 +6,14 @@ is ever made: ten thousand pods as plain values take seconds and most of a gigab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
 import msgspec
 
 from policyd.model.names import CORE, ObjectKey
+from policyd.model.origin import Authorship
 from policyd.resources import cluster
 from policyd.resources.base import Document, Meta, Resource
 from policyd.resources.checks import ENGINE, Checks
@@ -58,6 +59,12 @@ class _Meta(_Part, frozen=True):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
+
+
+class _Managed(_Part, frozen=True):
+    manager: str = ""
+    subresource: str = ""
+    time: datetime | None = None
 
 
 class _Container(_Part, frozen=True):
@@ -157,7 +164,9 @@ class Decoders:
         api_version = f"{kind.group}/{version}" if kind.group else version
 
         def decode(body: msgspec.Raw) -> AnyObject:
-            found = read(Document(_said(decoder.decode(body), api_version, kind.name)), self._checks)
+            content = decoder.decode(body)
+            document = Document(_said(content, api_version, kind.name), authorship=_authorship(content))
+            found = read(document, self._checks)
             if found is None:
                 raise ValueError(f"{api_version} {kind.name} is no kind that is read")
             return found
@@ -249,6 +258,20 @@ def _container(found: _Container) -> Container:
 
 def _node(found: _NodeObject) -> cluster.Node:
     return cluster.Node(found.spec.pod_cidrs, found.status.addresses)
+
+
+def _authorship(content: Mapping[str, Any]) -> Authorship | None:
+    """Return who last said what the object is to be; whoever writes its status doesn't."""
+    meta = content.get("metadata")
+    try:
+        entries = msgspec.convert(meta["managedFields"], list[_Managed]) if isinstance(meta, dict) else []
+    except (KeyError, msgspec.ValidationError):
+        return None
+    dated = [(each.time, each.manager) for each in entries if not each.subresource and each.time is not None]
+    if not dated:
+        return None
+    at, manager = max(dated)
+    return Authorship(manager, at)
 
 
 def _said(content: dict[str, Any], api_version: str, kind: str) -> dict[str, Any]:

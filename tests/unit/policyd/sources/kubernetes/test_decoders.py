@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,9 +15,11 @@ from policyd.resources.base import Document, Resource, Unreadable
 from policyd.resources.read import read
 from policyd.resources.registry import KINDS
 from policyd.resources.workload import Pod, PodOwner
+from policyd.sources import history
 from policyd.sources.events import AnyObject
 from policyd.sources.kubernetes.decoders import Decoders
 
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CONTAINER = {
     "name": "app",
     "image": "app:1",
@@ -38,7 +41,11 @@ def meta(name: str = "web", **more: Any) -> dict[str, Any]:
         "resourceVersion": "7",
         "labels": {"app": "web"},
         "creationTimestamp": "2026-01-01T00:00:00Z",
-        "managedFields": [{"manager": "kubectl"}],
+        "managedFields": [
+            {"manager": "kubectl", "time": "2026-01-01T12:00:00Z"},
+            {"manager": "policyd", "time": "2026-01-02T00:00:00Z", "subresource": "status"},
+            {"manager": "installer", "time": "2025-01-01T00:00:00Z"},
+        ],
         **more,
     }
 
@@ -168,6 +175,7 @@ def test_a_policy_keeps_what_its_author_said() -> None:
         "spec": spec,
     }
     assert found.origin.text == "generation 3"
+    assert history.written(found.origin) == history.Written(NOON, "kubectl")
     said = decode("policyd.dev", "Server", "v1alpha1", written | {"status": {"conditions": [{"type": "A"}]}})
     assert digest(said) == digest(found), "what we say of it ourselves doesn't make it another object"
 
