@@ -16,6 +16,7 @@ import uvloop
 from identity.audit import Journal, JournalError
 from identity.authority import Authority
 from identity.issuance import Checks, Issuance
+from identity.jwks import JwksError
 from identity.limits import Limits
 from identity.material import MaterialError
 from identity.metrics import Metrics
@@ -24,7 +25,7 @@ from identity.refusal import Refused
 from identity.service import BundleFeed, IdentityService
 from identity.settings import Settings
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
-from identity.tokens import JwksError, JwksTokenVerifier
+from identity.tokens import JwksTokenVerifier
 from identity.upkeep import Upkeep
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.logs import configure_logs
