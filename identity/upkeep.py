@@ -11,8 +11,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from identity.authority import Authority
+from identity.guarded import MaterialError
 from identity.issuance import Issuance
-from identity.material import MaterialError
 from identity.metrics import Metrics
 from identity.refusal import Refused
 from identity.service import BundleFeed

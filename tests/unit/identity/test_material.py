@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from identity.authority import Authority
-from identity.material import Material, MaterialError, create_root, load_material
+from identity.guarded import MaterialError
+from identity.material import Material, create_root, load_material
 from identity.profile import root_builder
 from identity.refusal import Code, Refused
 from identity.spiffe_id import TrustDomain
