@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -34,7 +35,8 @@ class State(Generic[T]):
         )
         self.objects: dict[ObjectName, T] = {}
         self._uids: dict[ObjectName, str] = {}
-        self._awaited: dict[ObjectName, asyncio.Event] = {}
+        # Held by those that wait: a name that is never told of leaves nothing behind.
+        self._awaited: WeakValueDictionary[ObjectName, asyncio.Event] = WeakValueDictionary()
 
     async def run(self) -> None:
         await self.reflector.run()
@@ -48,8 +50,9 @@ class State(Generic[T]):
                     self._uids[name] = uid
                 case _:
                     self._forget(change.name)
-            if change.name in self._awaited:
-                self._awaited[change.name].set()
+            event = self._awaited.pop(change.name, None)
+            if event is not None:
+                event.set()
             if self._changed is not None:
                 self._changed(change.name)
 
@@ -64,9 +67,7 @@ class State(Generic[T]):
                 while (found := self.get(name, uid)) is None:
                     event = self._awaited.setdefault(name, asyncio.Event())
                     await event.wait()
-                    self._awaited.pop(name, None)
         except TimeoutError:
-            self._awaited.pop(name, None)
             return None
         return found
 
