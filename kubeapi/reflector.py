@@ -29,6 +29,8 @@ HASTY_SECONDS = 3
 """Asked for where a bookmark is wanted soon: it comes 2 s before the end."""
 LEAST_HASTE_SECONDS = 5.0
 """How often that may be asked for: who asks may be anybody's proxy."""
+MOST_HASTY = 10
+"""Short watches in a row, at most."""
 LEAST_RELIST_SECONDS = 60.0
 """How often a list may be, because a bookmark didn't say enough."""
 RELIST_SECONDS = 3600.0
@@ -85,6 +87,7 @@ class Reflector(Generic[T]):
         self._hurried = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._wanted: int | None = None
+        self._hasty_left = 0
         self._hastened_at = float("-inf")
         self._log = structlog.get_logger().bind(kind=path.text)
 
@@ -118,6 +121,7 @@ class Reflector(Generic[T]):
         self._hurried.set()
         if self._watching is not None and not self._relist:
             self._wanted = version
+            self._hasty_left = MOST_HASTY
             self._watching.cancel()
 
     async def _round(self) -> None:
@@ -228,9 +232,16 @@ class Reflector(Generic[T]):
         async with contextlib.aclosing(self._events(params, seconds)) as events:
             async for event in events:
                 self._take(event)
-        recent = time.monotonic() - self._listed_at < LEAST_RELIST_SECONDS
-        if wanted is not None and wanted > (self.version or 0) and not recent:
+        if wanted is not None and wanted > (self.version or 0):
+            self._reach(wanted)
+
+    def _reach(self, wanted: int) -> None:
+        """Ask once more, or list: a bookmark can lag behind what a list says."""
+        if time.monotonic() - self._listed_at >= LEAST_RELIST_SECONDS:
             self._relist = True
+        elif self._hasty_left:
+            self._hasty_left -= 1
+            self._wanted = wanted
 
     def _take(self, event: Event) -> None:
         """Tell of an event. Raises ApiError where it can't be the next one."""
