@@ -42,10 +42,10 @@ class ClusterIssuer:
     def current(self) -> Issuer:
         return self._current
 
-    async def refresh(self, oldest: float = LEAST_SECONDS) -> None:
-        """Read again unless that was tried less than `oldest` seconds ago; what fails is logged."""
+    async def refresh(self) -> None:
+        """Read again unless that was tried a moment ago; what fails is logged."""
         async with self._lock:
-            if time.monotonic() - self._read_at < oldest:
+            if time.monotonic() - self._read_at < LEAST_SECONDS:
                 return
             try:
                 async with asyncio.timeout(READ_SECONDS):

@@ -25,7 +25,7 @@ WAIT_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def mount(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Secret as a kubelet mounts it, with a root."""
-    folder = tmp_path_factory.mktemp("mount")
+    folder = tmp_path_factory.mktemp("identity") / "root"
     create_root(folder / "..first", TRUST_DOMAIN)
     (folder / "..data").symlink_to("..first")
     for file in ("root.crt", "root.key"):
@@ -34,8 +34,8 @@ def mount(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def identity(api: ApiServer, mount: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
-    with running_identity(api, tmp_path_factory.mktemp("identity"), issuerFolder=str(mount)) as running:
+def identity(api: ApiServer, mount: Path) -> Iterator[Identity]:
+    with running_identity(api, mount.parent) as running:
         yield running
 
 

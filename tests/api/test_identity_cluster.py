@@ -149,7 +149,7 @@ def test_id_04_renewals_go_on_without_the_api_server_and_first_certificates_wait
 ) -> None:
     old, new = (objects.create_pod(api, namespace) for _ in range(2))
     old_token, new_token = (objects.pod_token(api, pod, AUDIENCE) for pod in (old, new))
-    shown = identity.certify(old_token)
+    shown = identity.certify(objects.pod_token(api, old, AUDIENCE))
     with api.away():
         assert identity.refusal(new_token) == ("UNAVAILABLE", "TOKEN_REVIEWER_UNAVAILABLE")
         renewed = identity.certify(old_token, shown)
@@ -157,6 +157,9 @@ def test_id_04_renewals_go_on_without_the_api_server_and_first_certificates_wait
         assert renewed.leaf.serial_number != shown.leaf.serial_number
         until(lambda: identity.metric("identity_cluster_state_age_seconds") > 0)
     until(lambda: is_certified(identity, new_token))
+    # A watch that is quiet isn't known to be alive before its bookmark.
+    objects.create_pod(api, namespace)
+    objects.create_account(api, namespace, "web")
     until(lambda: identity.metric("identity_cluster_state_age_seconds") == 0)
 
 
@@ -165,7 +168,7 @@ def test_id_04_an_api_server_that_says_nothing_holds_up_no_renewal(
 ) -> None:
     old, new = (objects.create_pod(api, namespace) for _ in range(2))
     old_token, new_token = (objects.pod_token(api, pod, AUDIENCE) for pod in (old, new))
-    shown = identity.certify(old_token)
+    shown = identity.certify(objects.pod_token(api, old, AUDIENCE))
     with ThreadPoolExecutor(1) as pool, api.silent():
         waiting = pool.submit(identity.refusal, new_token)
         assert identity.certify(old_token, shown).uri == shown.uri
