@@ -93,6 +93,7 @@ async def run(settings: Settings, say: Callable[[dict[str, str]], None]) -> None
     finally:
         for task in background:
             task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         if cluster is not None:
             await cluster.close()
         await journal.close()

@@ -215,6 +215,21 @@ def test_id_07_a_new_root_is_taken_up_with_a_higher_sequence(root: Path) -> None
     issuer.verify_directly_issued_by(load(root).roots[0])
 
 
+@pytest.mark.promise("P-18")
+def test_p_18_a_root_that_goes_before_its_certificates_end_is_noticed(root: Path) -> None:
+    authority = Authority(root, TRUST_DOMAIN, timedelta(hours=24), NOW)
+    plan = authority.issue(WEB, "uid", OTHER.public_key(), NOW).plan
+    old = (root / "root.crt").read_bytes()
+    (root / "root.crt").write_bytes(make_root(OTHER) + old)
+    put_key(root / "root.key", OTHER)
+    assert authority.reload(NOW)
+    assert authority.orphaned_until(NOW) is None
+    (root / "root.crt").write_bytes(make_root(OTHER))
+    assert authority.reload(NOW)
+    assert authority.orphaned_until(NOW) == plan.not_after
+    assert authority.orphaned_until(plan.not_after) is None
+
+
 def test_the_intermediate_is_made_anew_at_half_its_life(root: Path) -> None:
     authority = Authority(root, TRUST_DOMAIN, timedelta(hours=24), NOW)
     first = authority.issue(WEB, "u", OTHER.public_key(), NOW).chain[1]
