@@ -120,7 +120,7 @@ async def _drain(server: BoundedServer, service: IdentityService) -> None:
 
 def _checks(settings: Settings, cluster: Cluster | None) -> Checks:
     if cluster is not None:
-        return Checks(cluster.tokens, cluster.pods, Limits())
+        return Checks(cluster.tokens, cluster.pods, Limits(), cluster.revoked)
     assert settings.tokens is not None  # noqa: S101 — the settings have the one or the other
     tokens = settings.tokens
     verifier = JwksTokenVerifier(tokens.jwks_file, tokens.issuer, tokens.audience)

@@ -11,6 +11,7 @@ from identity.cluster.cluster_bundle import ClusterPublisher
 from identity.cluster.issuer import ClusterIssuer
 from identity.cluster.presence import ClusterPods
 from identity.cluster.review import TokenReviews
+from identity.cluster.revoked import Revocations
 from identity.cluster.tokens import ClusterTokens
 from identity.metrics import Metrics
 from identity.service import BundleFeed
@@ -27,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Cluster:
-    """`tokens` and `pods` are the checks; `run` keeps them current and publishes, until cancelled."""
+    """`tokens`, `pods` and `revoked` are the checks; `run`, which publishes too, keeps them current."""
 
     def __init__(self, settings: ClusterSettings, metrics: Metrics) -> None:
         """Find out who we are there; raises AccessError."""
@@ -40,6 +41,7 @@ class Cluster:
         reviews = TokenReviews(self._client, settings.audience, metrics)
         self.tokens = ClusterTokens(self._issuer, reviews, settings.audience)
         self.pods = ClusterPods(self._client)
+        self.revoked = Revocations(self._client)
         metrics.watch_state_age(lambda: self.pods.age)
 
     async def first_state(self) -> None:
@@ -54,6 +56,7 @@ class Cluster:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._issuer.run())
             tasks.create_task(self.pods.run())
+            tasks.create_task(self.revoked.run())
             if self._publishes:
                 text = BundleText(feed, trust_domain)
                 tasks.create_task(Publisher(self._client, text).run())

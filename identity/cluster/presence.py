@@ -111,4 +111,4 @@ def _gone(what: str) -> Refused:
 
 
 def _unknown(what: str) -> Refused:
-    return Refused(Code.PODS_UNKNOWN, f"{what}; try again")
+    return Refused(Code.CLUSTER_UNKNOWN, f"{what}; try again")

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class State(Generic[T]):
-    """Follows a kind: `run` until cancelled. What can't be decoded isn't there."""
+    """Follows a kind: `run` until cancelled. What can't be decoded isn't among `objects`."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class State(Generic[T]):
             client, path, msgspec.json.Decoder(kind).decode, self.tell, select
         )
         self.objects: dict[ObjectName, T] = {}
+        self.unreadable: set[ObjectName] = set()
         self._uids: dict[ObjectName, str] = {}
         # Held by those that wait: a name that is never told of leaves nothing behind.
         self._awaited: WeakValueDictionary[ObjectName, asyncio.Event] = WeakValueDictionary()
@@ -44,12 +45,15 @@ class State(Generic[T]):
     def tell(self, told: Told[T]) -> None:
         """Take over what changed."""
         for change in told.changes:
+            self._forget(change.name)
             match change:
                 case Applied(name, uid, found) if not isinstance(found, Undecodable):
                     self.objects[name] = found
                     self._uids[name] = uid
+                case Applied(name):
+                    self.unreadable.add(name)
                 case _:
-                    self._forget(change.name)
+                    pass
             event = self._awaited.pop(change.name, None)
             if event is not None:
                 event.set()
@@ -74,3 +78,4 @@ class State(Generic[T]):
     def _forget(self, name: ObjectName) -> None:
         self.objects.pop(name, None)
         self._uids.pop(name, None)
+        self.unreadable.discard(name)

@@ -26,6 +26,7 @@ NAMESPACE = "policyd"
 RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["pods", "serviceaccounts", "namespaces"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["policyd.dev"], "resources": ["meshdefaults"], "verbs": ["list", "watch"]},
     {
         "apiGroups": [""],
         "resources": ["configmaps"],

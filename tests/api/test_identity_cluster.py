@@ -23,8 +23,20 @@ from tests.api.rig import ISSUER, ApiServer
 WAIT_SECONDS = 30.0
 
 
+CRDS = Path(__file__).parents[2] / "crds"
+
+
 @pytest.fixture(scope="module")
-def identity(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Identity]:
+def mesh_defaults(api: ApiServer) -> None:
+    """The kind is served; in other modules it need not be."""
+    api.apply(CRDS / "policyd.dev_meshdefaults.yaml")
+    api.kubectl("wait", "--for=condition=Established", "crd/meshdefaults.policyd.dev", "--timeout=30s")
+
+
+@pytest.fixture(scope="module")
+def identity(
+    api: ApiServer, mesh_defaults: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Identity]:
     with running_identity(api, tmp_path_factory.mktemp("identity")) as running:
         yield running
 
@@ -174,6 +186,21 @@ def test_id_04_an_api_server_that_says_nothing_holds_up_no_renewal(
         assert identity.certify(old_token, shown).uri == shown.uri
         assert not waiting.done()
         assert waiting.result(WAIT_SECONDS) == ("UNAVAILABLE", "TOKEN_REVIEWER_UNAVAILABLE")
+
+
+def test_i9_what_mesh_defaults_revoke_gets_no_certificate(
+    api: ApiServer, identity: Identity, namespace: str
+) -> None:
+    pods = [objects.create_pod(api, namespace) for _ in range(2)]
+    tokens = [objects.pod_token(api, pod, AUDIENCE) for pod in pods]
+    shown = [identity.certify(token) for token in tokens]
+    revoked = {"spec": {"revoked": [{"podUID": pods[0].uid}]}}
+    head = {"apiVersion": "policyd.dev/v1alpha1", "kind": "MeshDefaults", "metadata": {"name": "default"}}
+    api.apply(head | revoked)
+    until(lambda: identity.renewal(tokens[0], shown[0]) == "REVOKED")
+    assert identity.refusal(tokens[0]) == ("PERMISSION_DENIED", "REVOKED")
+    assert identity.renewal(tokens[1], shown[1]) == ""
+    api.kubectl("delete", "meshdefaults", "default")
 
 
 def test_what_was_issued_by_a_review_is_written_down(api: ApiServer, identity: Identity, pod: Pod) -> None:

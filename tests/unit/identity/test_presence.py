@@ -106,7 +106,7 @@ async def test_a_pod_whose_event_comes_after_its_token_is_waited_for(
 
 async def test_id_04_before_the_first_lists_nothing_is_known(pods: ClusterPods) -> None:
     pods.accounts.reflector.listed.clear()
-    assert await code(pods) is Code.PODS_UNKNOWN
+    assert await code(pods) is Code.CLUSTER_UNKNOWN
 
 
 async def test_id_04_the_last_state_counts_for_a_day(pods: ClusterPods, clock: Clock) -> None:
@@ -115,6 +115,6 @@ async def test_id_04_the_last_state_counts_for_a_day(pods: ClusterPods, clock: C
     pods.pods.reflector.failing_since = clock() - HELD_SECONDS + 60
     assert await code(pods) is None
     clock.ahead += 120
-    assert await code(pods) is Code.PODS_UNKNOWN
+    assert await code(pods) is Code.CLUSTER_UNKNOWN
     pods.pods.reflector.failing_since = None
     assert await code(pods) is None
