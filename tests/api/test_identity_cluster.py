@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import jwt
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from servicekit.leaf import read_leaf
@@ -29,7 +30,11 @@ CRDS = Path(__file__).parents[2] / "crds"
 @pytest.fixture(scope="module")
 def mesh_defaults(api: ApiServer) -> None:
     """The kind is served; in other modules it need not be."""
-    api.apply(CRDS / "policyd.dev_meshdefaults.yaml")
+    crd = yaml.safe_load((CRDS / "policyd.dev_meshdefaults.yaml").read_text())
+    for version in crd["spec"]["versions"]:
+        # The API server takes no description there.
+        version["schema"]["openAPIV3Schema"]["properties"]["metadata"].pop("description", None)
+    api.apply(crd)
     api.kubectl("wait", "--for=condition=Established", "crd/meshdefaults.policyd.dev", "--timeout=30s")
 
 
