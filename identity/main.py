@@ -83,7 +83,7 @@ async def run(settings: Settings, say: Callable[[dict[str, str]], None]) -> None
         server = BoundedServer([service])
         if cluster is not None:
             background.append(asyncio.create_task(cluster.run(feed, trust_domain)))
-            await cluster.first_state()
+            await _until(stop, [asyncio.create_task(cluster.first_state()), *background])
         address = await server.listen(*split_address(settings.listen), await upkeep.prepare())
         _serve_metrics(settings, metrics)
         say({"event": "identity_ready", "address": address, "identity": str(own)})
@@ -99,10 +99,10 @@ async def run(settings: Settings, say: Callable[[dict[str, str]], None]) -> None
         await journal.close()
 
 
-async def _until(stop: asyncio.Event, background: list[asyncio.Task[None]]) -> None:
-    """Wait for the end; a part that ends before it takes all with it, to be started anew."""
+async def _until(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    """Wait until asked to stop, or for the first task that ends; raises what it raised."""
     asked = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([asked, *background], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([asked, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in done - {asked}:
         await task
     asked.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -23,6 +24,7 @@ from kubeapi.client import Client
 FIELD_MANAGER = "policyd-identity"
 FIRST_STATE_SECONDS = 30.0
 """How long the first state is waited for before identity listens; without it, it refuses and says why."""
+RESTART_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -59,8 +61,18 @@ class Cluster:
             tasks.create_task(self.revoked.run())
             if self._publishes:
                 text = BundleText(feed, trust_domain)
-                tasks.create_task(Publisher(self._client, text).run())
-                tasks.create_task(ClusterPublisher(self._client, text).run())
+                tasks.create_task(_keep_going(Publisher(self._client, text).run))
+                tasks.create_task(_keep_going(ClusterPublisher(self._client, text).run))
 
     async def close(self) -> None:
         await self._client.close()
+
+
+async def _keep_going(run: Callable[[], Awaitable[None]]) -> None:
+    """Begin again what failed: certificates are issued also where bundles can't be published."""
+    while True:
+        try:
+            await run()
+        except Exception:
+            _log.exception("publishing_failed")
+        await asyncio.sleep(RESTART_SECONDS)
