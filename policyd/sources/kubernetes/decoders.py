@@ -6,13 +6,14 @@ is ever made: ten thousand pods as plain values take seconds and most of a gigab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from policyd.model.names import CORE, ObjectKey
+from policyd.model.origin import Authorship
 from policyd.resources import cluster
 from policyd.resources.base import Document, Meta, Resource
 from policyd.resources.checks import ENGINE, Checks
@@ -58,6 +59,12 @@ class _Meta(_Part, frozen=True):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
+
+
+class _Managed(_Part, frozen=True):
+    manager: str = ""
+    subresource: str = ""
+    time: datetime | None = None
 
 
 class _Container(_Part, frozen=True):
@@ -130,6 +137,12 @@ class _NodeObject(_Named, frozen=True):
     status: _NodeStatus = _NodeStatus()
 
 
+class _SliceObject(_Named, frozen=True):
+    address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
+    endpoints: tuple[cluster.Endpoint, ...] | None = ()
+    ports: tuple[cluster.EndpointPort, ...] | None = ()
+
+
 class Decoders:
     """Makes the decoder of each kind; what equal pods have in common is kept once."""
 
@@ -146,6 +159,7 @@ class Decoders:
             (CORE, "ServiceAccount"): (_Named, lambda _: cluster.ServiceAccount()),
             (CORE, "Service"): (_ServiceObject, lambda found: found.spec),
             (CORE, "Node"): (_NodeObject, _node),
+            ("discovery.k8s.io", "EndpointSlice"): (_SliceObject, _slice),
         }
         if kind.name in get_args(OwnerKind):
             known[kind.group, kind.name] = (_OwnerObject, lambda found: self._owner(kind.name, found))
@@ -157,7 +171,9 @@ class Decoders:
         api_version = f"{kind.group}/{version}" if kind.group else version
 
         def decode(body: msgspec.Raw) -> AnyObject:
-            found = read(Document(_said(decoder.decode(body), api_version, kind.name)), self._checks)
+            content = decoder.decode(body)
+            document = Document(_said(content, api_version, kind.name), authorship=_authorship(content))
+            found = read(document, self._checks)
             if found is None:
                 raise ValueError(f"{api_version} {kind.name} is no kind that is read")
             return found
@@ -249,6 +265,24 @@ def _container(found: _Container) -> Container:
 
 def _node(found: _NodeObject) -> cluster.Node:
     return cluster.Node(found.spec.pod_cidrs, found.status.addresses)
+
+
+def _slice(found: _SliceObject) -> cluster.EndpointSlice:
+    return cluster.EndpointSlice(found.address_type, found.endpoints or (), found.ports or ())
+
+
+def _authorship(content: Mapping[str, Any]) -> Authorship | None:
+    """Return who last said what the object is to be; whoever writes its status doesn't."""
+    meta = content.get("metadata")
+    try:
+        entries = msgspec.convert(meta["managedFields"], list[_Managed]) if isinstance(meta, dict) else []
+    except (KeyError, msgspec.ValidationError):
+        return None
+    dated = [(each.time, each.manager) for each in entries if not each.subresource and each.time is not None]
+    if not dated:
+        return None
+    at, manager = max(dated)
+    return Authorship(manager, at)
 
 
 def _said(content: dict[str, Any], api_version: str, kind: str) -> dict[str, Any]:

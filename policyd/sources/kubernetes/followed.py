@@ -9,13 +9,12 @@ from collections.abc import Callable
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
 from kubeapi.reflector import Reflector
-from kubeapi.told import Gone, Told, Undecodable
-from policyd.model.finding import Finding
+from kubeapi.told import Gone, Told
 from policyd.model.names import ObjectKey
-from policyd.resources.base import Document, Meta, Unreadable
 from policyd.resources.registry import Kind
 from policyd.sources.events import AnyObject
 from policyd.sources.kubernetes.decoders import Decoders
+from policyd.sources.kubernetes.quarantine import object_of
 
 BEHIND_SECONDS = 5.0
 """A kind that isn't followed for this long is said to be behind; a watch that ends is nothing to speak of."""
@@ -102,6 +101,7 @@ class Followed:
             await self._reflector.listed.wait()
 
     def _tell(self, told: Told[AnyObject]) -> None:
+        version = "" if self.path is None else self.path.version
         before = set(self._keys) if self._afresh else set()
         for change in told.changes:
             key = ObjectKey(self.kind.group, self.kind.name, change.name.namespace, change.name.name)
@@ -110,23 +110,11 @@ class Followed:
                 self._keys.discard(key)
                 self._take(key, None)
                 continue
-            found = change.object
-            if isinstance(found, Undecodable):
-                found = self._quarantined(key, change.uid, found)
             self._keys.add(key)
-            self._take(key, found)
+            self._take(key, object_of(key, version, change))
         for key in before:  # of another version of the API, and not in this one's first list
             self._keys.discard(key)
             self._take(key, None)
         self._afresh = False
         self.version = told.version
         self._told()
-
-    def _quarantined(self, key: ObjectKey, uid: str, found: Undecodable) -> Unreadable:
-        """Return an object of which only the name is known; it must not pass for one that isn't there."""
-        version = "" if self.path is None else self.path.version
-        meta = Meta(key.name, key.namespace, uid=uid)
-        document = Document({"undecodable": found.body.decode("utf-8", "replace")})
-        message = f"can't be decoded: {found.problem}"
-        finding = Finding("error", "undecodable", message, key, "", document.origin())
-        return Unreadable(key, version, meta, document, (finding,))
