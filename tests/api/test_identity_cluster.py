@@ -12,11 +12,10 @@ from pathlib import Path
 import grpc
 import jwt
 import pytest
-import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from servicekit.leaf import read_leaf
-from tests.api import objects
+from tests.api import crds, objects
 from tests.api.identities import AUDIENCE, Identity, running_identity
 from tests.api.objects import Pod
 from tests.api.rig import ISSUER, ApiServer
@@ -24,18 +23,10 @@ from tests.api.rig import ISSUER, ApiServer
 WAIT_SECONDS = 30.0
 
 
-CRDS = Path(__file__).parents[2] / "crds"
-
-
 @pytest.fixture(scope="module")
 def mesh_defaults(api: ApiServer) -> None:
     """The kind is served; in other modules it need not be."""
-    crd = yaml.safe_load((CRDS / "policyd.dev_meshdefaults.yaml").read_text())
-    for version in crd["spec"]["versions"]:
-        # The API server takes no description there.
-        version["schema"]["openAPIV3Schema"]["properties"]["metadata"].pop("description", None)
-    api.apply(crd)
-    api.kubectl("wait", "--for=condition=Established", "crd/meshdefaults.policyd.dev", "--timeout=30s")
+    crds.install(api, *crds.ours())
 
 
 @pytest.fixture(scope="module")
