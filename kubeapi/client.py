@@ -176,13 +176,13 @@ class Client:
         """Send a request, and again where 429 or 503 say when, or where our credentials were outdated."""
         attempt, fresh = 1, False
         while True:
+            before = await self.access.current()
             try:
                 return await self._attempt(request)
             except ApiError as error:
                 if error.status == 401 and not fresh:
                     fresh = True
-                    before = await self.access.current()
-                    if await self.access.reread() != before:
+                    if await self.access.current() != before:
                         continue
                 if error.status not in {429, 503} or error.retry_after is None or attempt >= MOST_ATTEMPTS:
                     raise
@@ -233,6 +233,8 @@ class Client:
             ) as response:
                 if not 200 <= response.status < 300:
                     body = await _body(response, MOST_ANSWER_BYTES)
+                    if response.status == 401:
+                        await self.access.reread()
                     raise refused(response.status, body, response.headers.get("Retry-After"))
                 yield response
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError

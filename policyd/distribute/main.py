@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -125,27 +126,32 @@ class Serving:
 
 
 async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
-    """Obtain an SVID, accept streams, follow the sources; end when asked, or when one can't go on."""
+    """Follow the sources, obtain an SVID, accept streams; end when asked, or when one can't go on."""
     controller, credentials = serving.controller, serving.credentials
     source = SvidSource(_enrolment(settings), credentials.adopt)
+    following = asyncio.create_task(controller.follow())
     enrolling = asyncio.create_task(source.obtain_patiently())
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if not credentials.chain:
-        enrolling.cancel()
-        return
-    address = await serving.port.listen(*split_address(settings.listen))
-    _say({"event": "policyd_ready", "address": address})
-    following = asyncio.create_task(controller.follow())
-    renewing = asyncio.create_task(source.run())
+    tasks = [following, enrolling, stopping]
     try:
-        done, _ = await asyncio.wait({following, renewing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _first_of(tasks)
+        if not credentials.chain:
+            return
+        address = await serving.port.listen(*split_address(settings.listen))
+        _say({"event": "policyd_ready", "address": address})
+        tasks.append(asyncio.create_task(source.run()))
+        await _first_of([task for task in tasks if task is not enrolling])
     finally:
-        for task in (following, renewing, stopping):
+        for task in tasks:
             task.cancel()
         await serving.port.close()
+
+
+async def _first_of(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Wait until one of them is done; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 def _enrolment(settings: Settings) -> Enrolment:

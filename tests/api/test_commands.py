@@ -65,9 +65,8 @@ def test_check_says_what_is_wrong_with_a_cluster(
     api.apply(bad)
     assert run(["check", "--kubeconfig", str(api.kubeconfig), "-o", "json"]) == ExitCode.NO
     findings = json.loads(capsys.readouterr().out)["findings"]
-    assert [each["field"] for each in findings if each["object"] == f"server.policyd.dev/{shop}/bad"] == [
-        "spec.prot"
-    ]
+    fields = {each["field"] for each in findings if each["object"] == f"server.policyd.dev/{shop}/bad"}
+    assert "spec.prot" in fields
 
 
 def test_exit_codes_say_what_went_wrong(

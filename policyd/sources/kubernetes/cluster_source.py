@@ -98,8 +98,13 @@ class ClusterSource:
 
     def hasten(self, kind: str, version: int) -> None:
         """Find out soon whether a kind is as far as that."""
+        crds = self._crds.version or 0
         for followed in self._followed:
-            if followed.text == kind and followed.version < version:
+            if followed.text != kind or followed.reached(crds) >= version:
+                continue
+            if followed.path is None:
+                self._crds.hasten(version)
+            else:
                 followed.hasten(version)
 
     def close(self) -> None:
