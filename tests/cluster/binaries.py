@@ -80,9 +80,9 @@ def main(which: str) -> int:
     if is_built(which):
         return 0
     names = ", ".join(SETS[which])
-    _say(f"building {names} of Kubernetes {version()} into {folder()}: some minutes, once")
     problem = "Go isn't on this machine"
     if shutil.which("go"):
+        _say(f"building {names} of Kubernetes {version()} into {folder()}: some minutes, once")
         try:
             build(which)
         except (OSError, subprocess.CalledProcessError) as error:
