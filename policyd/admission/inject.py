@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -131,8 +131,13 @@ def _probes(pod: Pod) -> Iterator[Problem]:
                 yield Problem(f"{path}.{field}.{found[0]}", f"{found[1]}: it is under policy like any client")
 
 
-def uninject(written: dict[str, Any]) -> dict[str, Any]:
-    """Return a pod without what `inject` put there; equal to `written` where there was nothing of ours."""
+def uninject(written: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a pod without what `inject` put there; equal to `written` where there was nothing of ours.
+
+    What isn't what the API's schema says is left as it is.
+    """
+    if isinstance(read_pod(written), Problem):
+        return written
     spec = dict(written.get("spec") or {})
     for field, ours in (
         ("initContainers", CONTAINERS.__contains__),
@@ -153,4 +158,7 @@ def uninject(written: dict[str, Any]) -> dict[str, Any]:
     metadata["annotations"] = there
     if not there:
         del metadata["annotations"]
-    return {**written, "metadata": metadata, "spec": spec}
+    without = {**written, "metadata": metadata, "spec": spec}
+    if not metadata:
+        del without["metadata"]
+    return without

@@ -45,8 +45,6 @@ Json = dict[str, Any]
 _FIELDS: Mapping[str, str] = {
     "POD_NAMESPACE": "metadata.namespace",
     "POD_NAME": "metadata.name",
-    "POD_UID": "metadata.uid",
-    "POD_IP": "status.podIP",
     "SERVICE_ACCOUNT": "spec.serviceAccountName",
 }
 """Variables from the downward API, which the settings refer to."""
@@ -113,7 +111,7 @@ def _no_api_token() -> Json:
 
 
 def _ports() -> list[str]:
-    return [f"--inbound-port={INBOUND_PORT}", f"--outbound-port={OUTBOUND_PORT}", f"--proxy-uid={PROXY_UID}"]
+    return [f"--inbound-port={INBOUND_PORT}", f"--outbound-port={OUTBOUND_PORT}", f"--uid={PROXY_UID}"]
 
 
 def _redirect(injection: Injection) -> Json:
@@ -215,8 +213,10 @@ def proxy_settings(injection: Injection, memory_limit: str) -> Json:
         "tokenFile": f"{TOKEN_FOLDER}/token",
         "rootsFile": f"{BUNDLE_FOLDER}/{TRUST_BUNDLE_KEY}",
         "stateDir": f"{STATE_MOUNT}/proxy",
-        "transparent": {"inboundPort": INBOUND_PORT, "outboundPort": OUTBOUND_PORT, "adminPort": ADMIN_PORT},
-        "sourceAddress": "$(POD_IP)",
+        "inbound": [],
+        "outbound": [],
+        "transparent": {"inbound": INBOUND_PORT, "outbound": OUTBOUND_PORT},
+        "admin": f"127.0.0.1:{ADMIN_PORT}",
         "workers": injection.workers,
         "memoryMib": max(LEAST_TRAFFIC_MIB, mib // 4),
     }

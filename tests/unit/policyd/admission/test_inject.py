@@ -227,7 +227,7 @@ def test_the_settings_refer_to_the_downward_api_and_to_nothing_else() -> None:
     assert config["workers"] == 2
     names = [each["name"] for each in proxy["env"]]
     before = set(names[: names.index("POLICYD_PROXY_CONFIG")])
-    assert {"POD_NAMESPACE", "POD_NAME", "POD_IP", "SERVICE_ACCOUNT"} <= before
+    assert {"POD_NAMESPACE", "POD_NAME", "SERVICE_ACCOUNT"} <= before
 
 
 def test_a_limit_is_never_under_its_request() -> None:
