@@ -37,8 +37,8 @@ from servicekit.config import ConfigError, load_config
 def command(files: tuple[Path, ...], output: Written, config: Path | None, image: str | None) -> int:
     """Print manifests in which every pod, or template of pods, has its proxy.
 
-    What was done with each object is said on stderr, one line each. Exits with 1 where a pod is refused; it is
-    then printed as it was.
+    What was done with each object is said on stderr, one line each. Exits with 1 where a pod is refused: it
+    is printed as it was.
 
     \b
     Examples:
