@@ -181,7 +181,7 @@ def _numbers(made: Schema) -> Schema:
 def undescribed(schema: Schema, path: str = "") -> Iterable[str]:
     """Return the fields below a schema that have no description."""
     for name, field in schema.get("properties", {}).items():
-        if not field.get("description"):
+        if not field.get("description") and f"{path}.{name}" != ".metadata":
             yield f"{path}.{name}"
         yield from undescribed(field, f"{path}.{name}")
     if isinstance(schema.get("items"), Mapping):
@@ -263,7 +263,7 @@ def definition(crd: Crd) -> Schema:
     properties: Schema = {
         "apiVersion": {"type": "string", "description": "The version of the object's schema."},
         "kind": {"type": "string", "description": "The kind of the object."},
-        "metadata": {"type": "object", "description": "The object's metadata."},
+        "metadata": {"type": "object"},  # the API server's own; it takes nothing else here
         "spec": schema_of(crd.spec),
         "status": _STATUS,
     }

@@ -1,4 +1,4 @@
-"""Our CRDs in a real API server: what it takes, what it refuses and in which words, what kubectl shows of them."""
+"""Our CRDs in a real API server: what it takes, what it refuses and in which words, what kubectl shows."""
 
 from __future__ import annotations
 

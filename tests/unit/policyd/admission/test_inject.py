@@ -169,7 +169,7 @@ def test_a_second_proxy_of_the_same_name_is_refused() -> None:
     assert isinstance(inject(pod, namespace_of({}), SETTINGS), Refused)
 
 
-def test_p_17_only_the_redirection_has_a_capability_and_only_that_one() -> None:
+def test_only_the_redirection_has_a_capability_and_only_that_one() -> None:
     redirect, validate, proxy = injected({}).pod["spec"]["initContainers"]
     assert redirect["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
     for container in (validate, proxy):
