@@ -40,6 +40,9 @@ _BUNDLE_VOLUME = "policyd-trust"
 _STATE_VOLUME = "policyd-state"
 _NOTHING_VOLUME = "policyd-nothing"
 
+_SETTINGS = "POLICYD_PROXY_CONFIG"
+"""The variable that holds the proxy's settings."""
+
 Json = dict[str, Any]
 
 _FIELDS: Mapping[str, str] = {
@@ -147,12 +150,12 @@ def _proxy(injection: Injection, annotations: Mapping[str, str]) -> Json:
     ]
     level = annotations.get(LOG_LEVEL, injection.log_level)
     return {
-        **_base(injection, PROXY, []),
+        **_base(injection, PROXY, ["--config", f"env:{_SETTINGS}"]),
         "restartPolicy": "Always",
         "env": [
             *fields,
             {"name": "POLICYD_LOG", "value": f"warn,dataplane={level}"},
-            {"name": "POLICYD_PROXY_CONFIG", "value": config},
+            {"name": _SETTINGS, "value": config},
         ],
         "ports": [{"name": "policyd-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "startupProbe": {**_asks("/ready"), "periodSeconds": 1, "failureThreshold": STARTUP_TRIES},
