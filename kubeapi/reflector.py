@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from kubeapi.backoff import Backoff
-from kubeapi.client import Client
+from kubeapi.client import Client, Request
 from kubeapi.errors import UNUSABLE, AccessError, ApiError, in_stream
 from kubeapi.held import Decode, Disordered, Held, Listing
 from kubeapi.path import ResourcePath
@@ -29,6 +29,8 @@ HASTY_SECONDS = 3
 """Asked for where a bookmark is wanted soon: it comes 2 s before the end."""
 LEAST_HASTE_SECONDS = 5.0
 """How often that may be asked for: who asks may be anybody's proxy."""
+MOST_HASTY = 10
+"""Short watches in a row, at most."""
 LEAST_RELIST_SECONDS = 60.0
 """How often a list may be, because a bookmark didn't say enough."""
 RELIST_SECONDS = 3600.0
@@ -37,6 +39,9 @@ NOTHING_SECONDS = 1.0
 """A watch that ends within this time and said nothing has failed."""
 _NO_LIST_EITHER = frozenset({401, 403, 404, 429})
 """What a WatchList was refused with that a list would be too."""
+
+_NOBODY = "metadata.name=."
+"""A name that no object can have."""
 
 T = TypeVar("T")
 Tell = Callable[[Told[T]], None]
@@ -85,6 +90,7 @@ class Reflector(Generic[T]):
         self._hurried = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._wanted: int | None = None
+        self._hasty_left = 0
         self._hastened_at = float("-inf")
         self._log = structlog.get_logger().bind(kind=path.text)
 
@@ -118,6 +124,7 @@ class Reflector(Generic[T]):
         self._hurried.set()
         if self._watching is not None and not self._relist:
             self._wanted = version
+            self._hasty_left = MOST_HASTY
             self._watching.cancel()
 
     async def _round(self) -> None:
@@ -224,13 +231,29 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         params = {"resourceVersion": str(self._held.version)}
         wanted, self._wanted = self._wanted, None
-        seconds = _watch_seconds() if wanted is None else HASTY_SECONDS
+        seconds = _watch_seconds()
+        if wanted is not None:
+            seconds = HASTY_SECONDS
+            await self._read_nothing()
         async with contextlib.aclosing(self._events(params, seconds)) as events:
             async for event in events:
                 self._take(event)
-        recent = time.monotonic() - self._listed_at < LEAST_RELIST_SECONDS
-        if wanted is not None and wanted > (self.version or 0) and not recent:
+        if wanted is not None and wanted > (self.version or 0):
+            self._reach(wanted)
+
+    async def _read_nothing(self) -> None:
+        """Ask for no object, as of now: the cache that bookmarks come from has to catch up for that."""
+        selectors = [self._select["fieldSelector"]] if "fieldSelector" in self._select else []
+        params = {**self._select, "fieldSelector": ",".join([*selectors, _NOBODY])}
+        await self._client.send(Request("GET", self.path.url(), params))
+
+    def _reach(self, wanted: int) -> None:
+        """Ask once more, or list: a bookmark can lag behind what a list says."""
+        if time.monotonic() - self._listed_at >= LEAST_RELIST_SECONDS:
             self._relist = True
+        elif self._hasty_left:
+            self._hasty_left -= 1
+            self._wanted = wanted
 
     def _take(self, event: Event) -> None:
         """Tell of an event. Raises ApiError where it can't be the next one."""

@@ -20,8 +20,8 @@ from policyd.model.finding import Finding
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
 @source_options
 @output_option
-def command(paths: tuple[Path, ...], files: tuple[Path, ...], namespace: str, output: Format) -> int:
-    """Say what is wrong with manifests, each finding with its place and what to do.
+def command(paths: tuple[Path, ...], source: Source, output: Format) -> int:
+    """Say what is wrong with manifests or a cluster, each finding with its place and what to do.
 
     Exits with 0 if there are no findings, with 1 if there are, with 2 if a file is no YAML.
 
@@ -30,7 +30,7 @@ def command(paths: tuple[Path, ...], files: tuple[Path, ...], namespace: str, ou
       policyctl check policies/books
       policyctl check -f policies/books -o json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    manifests = Source((*files, *paths), namespace).read()
+    manifests = source.also(paths).read()
     found = [*manifests.findings, *report(manifests.compiler, now())]
     if output == "table":
         _print(found, len(manifests.world.objects))

@@ -261,16 +261,17 @@ async def test_hasten_asks_for_a_bookmark_and_then_for_a_list(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kubeapi.reflector.LEAST_RELIST_SECONDS", 0.0)
-    hasty = watch(mark(9), ends=True)
+    hasty = (listing(9), watch(mark(9), ends=True))
     whole = watch(event("ADDED", thing("a", 3, 1)), mark(20, last=True))
-    async with follow(server, watch(*FIRST), hasty, whole) as followed:
+    async with follow(server, watch(*FIRST), *hasty, whole) as followed:
         await until(lambda: followed.reflector.version == 7)
         followed.reflector.hasten(20)
         followed.reflector.hasten(20)
         await until(lambda: followed.reflector.version == 20)
         assert followed.seen.values == {"a": 1}
-    assert server.asked[1].query["timeoutSeconds"] == "3"
-    assert len(server.asked) == 3
+    assert server.asked[1].query == {"fieldSelector": "metadata.name=."}
+    assert server.asked[2].query["timeoutSeconds"] == "3"
+    assert len(server.asked) == 4
 
 
 async def test_hasten_ends_a_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,54 @@
+"""The cluster as a command's source: whom to ask, and everything that is there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubeapi.access import Access
+from kubeapi.client import Client
+from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
+from policyd.explain.manifests import Manifests
+from policyd.sources.events import AnyObject
+from policyd.sources.kubernetes.once import read_once
+
+_FIELD_MANAGER = "policyctl"
+_DEFAULT_KUBECONFIG = Path("~/.kube/config")
+_IN_A_POD = "KUBERNETES_SERVICE_HOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A context of a kubeconfig; None: the usual files, the current context. Without any file: this pod's."""
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything says where a cluster is."""
+        return self._has_file or _IN_A_POD in os.environ
+
+    @property
+    def _has_file(self) -> bool:
+        named = self.kubeconfig is not None or self.context is not None or bool(os.environ.get("KUBECONFIG"))
+        return named or _DEFAULT_KUBECONFIG.expanduser().exists()
+
+    def access(self) -> Access:
+        """Return how the API server is reached. Raises AccessError."""
+        if not self._has_file and _IN_A_POD in os.environ:
+            return Access.in_cluster()
+        return Access.kubeconfig(self.kubeconfig, self.context)
+
+    def read(self, trust_domain: str | None) -> tuple[Manifests, str]:
+        """Return all that is there, and the context's namespace. Raises ApiError, AccessError."""
+        access = self.access()
+        objects = asyncio.run(_objects(access))
+        return Manifests.of(objects, trust_domain or DEFAULT_TRUST_DOMAIN), access.namespace
+
+
+async def _objects(access: Access) -> tuple[AnyObject, ...]:
+    async with Client(access, _FIELD_MANAGER) as client:
+        return await read_once(client)
