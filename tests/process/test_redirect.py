@@ -86,6 +86,18 @@ def test_check_tries_a_connection_of_its_own(pod: Namespace) -> None:
         assert _redirect(pod, "--check").returncode == 0
 
 
+def test_check_without_the_capability_tries_a_connection(pod: Namespace) -> None:
+    """As the injected step does, which has none."""
+    nobody = 65534
+    _redirect(pod)
+    done = _redirect(pod, "--check", uid=nobody)
+    assert (done.returncode, done.stdout) == (0, "redirected (tried, the rules not read)\n"), done.stderr
+    _redirect(pod, "--remove")
+    done = _redirect(pod, "--check", uid=nobody)
+    assert done.returncode == 1
+    assert "not redirected: a connection to 192.0.2.1:20001 didn't arrive" in done.stderr
+
+
 def test_check_notices_a_missing_table(pod: Namespace) -> None:
     done = _redirect(pod, "--check")
     assert done.returncode == 1

@@ -114,11 +114,13 @@ impl Redirection {
         }
     }
 
-    /// Whether the rules are in place, and a connection of one's own is redirected.
+    /// Whether the rules are in place, and a connection of one's own is redirected. Who may not read rules, as the
+    /// step of a pod without capabilities, only tries the latter.
     pub fn check(self) -> Result<&'static str, RedirectError> {
         let redirection = self.checked()?;
         let means = match table::check(redirection) {
             Ok(()) => "nf_tables",
+            Err(RedirectError::NotPermitted { .. }) => "tried, the rules not read",
             Err(refused) => otherwise(refused, || legacy::check(redirection))?,
         };
         validator::validate(redirection)?;
