@@ -63,7 +63,8 @@ def _policy() -> Object:
             "auditAnnotations": [
                 {
                     "key": "released",
-                    "valueExpression": "variables.weaker ? 'by ' + request.userInfo.username : null",
+                    # What is empty isn't written.
+                    "valueExpression": "variables.weaker ? 'by ' + request.userInfo.username : ''",
                 }
             ],
         },
