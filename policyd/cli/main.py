@@ -21,9 +21,11 @@ COMMANDS = {
     "denials": "Say who was denied what, and how often.",
     "demo": "Run a small mesh on this machine, and show what policy does there.",
     "explain": "Say whether a request is allowed, which rule decides, and what would change it.",
+    "inject": "Give the pods of manifests their proxy.",
     "routes": "Show who may call what of a workload.",
     "status": "Say what a running `policyctl up` enforces.",
     "test": "Run PolicyTest files.",
+    "uninject": "Take out of manifests what `inject` put there.",
     "up": "Run a folder's workloads with their proxies on loopback.",
 }
 """Each is a module beside this one with a `command`; help texts are here so that `--help` imports none."""

@@ -1,12 +1,12 @@
 //! The settings file: what one proxy is, whom it trusts, and where it listens.
 //!
 //! Every mistake is one line that names the file, the field, the value and what was expected. Nothing has a silent
-//! default but `workers` and `memoryMib`.
+//! default but `workers` and `memoryMib`; what is redirected to us, and where we dial from, may be left out.
 
 use std::collections::HashSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use engine::identity::SpiffeId;
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use serde::Deserialize;
 use crate::limits;
 
 const MOST_BYTES: u64 = 1024 * 1024;
+/// What `--config` begins with where the settings are in a variable: `env:NAME` (decision record 14).
+const VARIABLE: &str = "env:";
 const MOST_WORKERS: usize = 64;
 const LEAST_MEMORY_MIB: usize = 16;
 const MOST_MEMORY_MIB: usize = 65_536;
@@ -71,8 +73,10 @@ pub struct Settings {
     pub inbound: Vec<Inbound>,
     /// Local ports and the services behind them.
     pub outbound: Vec<Outbound>,
-    /// The address that connections to other pods come from.
-    pub source_address: IpAddr,
+    /// All TCP of the pod, where it is redirected to us (`policyd-proxy redirect`).
+    pub transparent: Option<Transparent>,
+    /// The address that connections to other pods come from; none: the kernel's choice.
+    pub source_address: Option<IpAddr>,
     /// The admin port.
     pub admin: SocketAddr,
     /// Threads that carry traffic.
@@ -103,6 +107,16 @@ pub struct Inbound {
     pub application: SocketAddr,
 }
 
+/// The two ports to which all TCP of the pod is redirected, for IPv4 and IPv6.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Transparent {
+    /// What was sent to the pod, on all its addresses.
+    pub inbound: u16,
+    /// What the pod sends, on loopback.
+    pub outbound: u16,
+}
+
 /// A service that the pod calls.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -122,15 +136,15 @@ fn memory_mib() -> usize {
 }
 
 impl Settings {
-    /// Reads and checks a settings file.
+    /// Reads and checks settings: a file's, or with `env:NAME` a variable's, as an injected pod has them.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let file = path.display().to_string();
         let broken = |problem: String| SettingsError::File { file: file.clone(), problem };
-        let length = fs::metadata(path).map_err(|error| broken(error.to_string()))?.len();
-        if length > MOST_BYTES {
-            return Err(broken(format!("{length} bytes: expected at most {MOST_BYTES}")));
-        }
-        let text = fs::read(path).map_err(|error| broken(error.to_string()))?;
+        let text = match file.strip_prefix(VARIABLE) {
+            Some(name) => env::var(name).map(String::into_bytes).map_err(|error| error.to_string()),
+            None => text_of(path),
+        };
+        let text = text.map_err(broken)?;
         let settings: Self =
             serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
         match settings.problem() {
@@ -158,7 +172,10 @@ impl Settings {
 
     /// The first field that can't be: its path, its value and what was expected.
     fn problem(&self) -> Option<(String, String, &'static str)> {
-        self.names().or_else(|| self.addresses()).or_else(|| self.services())
+        self.names()
+            .or_else(|| self.addresses())
+            .or_else(|| self.redirected())
+            .or_else(|| self.services())
     }
 
     fn names(&self) -> Option<(String, String, &'static str)> {
@@ -234,6 +251,23 @@ impl Settings {
         None
     }
 
+    /// FAIL-CLOSED: a port of ours that something else listens on, too, would take what was meant for the other.
+    fn redirected(&self) -> Option<(String, String, &'static str)> {
+        let Some(Transparent { inbound, outbound }) = self.transparent else {
+            let missing = || ("sourceAddress".to_owned(), "nothing".to_owned(), "an IP address");
+            return self.source_address.is_none().then(missing);
+        };
+        let taken: Vec<_> = (self.inbound.iter().map(|port| port.listen))
+            .chain(self.outbound.iter().map(|port| port.listen))
+            .chain([self.admin])
+            .map(|listen| listen.port())
+            .collect();
+        let ports = [("transparent.inbound", inbound), ("transparent.outbound", outbound)];
+        let broken = |port: u16| port == 0 || taken.contains(&port) || inbound == outbound;
+        let (field, port) = ports.into_iter().find(|(_, port)| broken(*port))?;
+        Some((field.to_owned(), port.to_string(), "a port that is not 0 and no other listener has"))
+    }
+
     fn services(&self) -> Option<(String, String, &'static str)> {
         for (at, port) in self.outbound.iter().enumerate() {
             if !is_service_port(&port.service) {
@@ -257,6 +291,14 @@ impl Settings {
         }
         None
     }
+}
+
+fn text_of(path: &Path) -> Result<Vec<u8>, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > MOST_BYTES {
+        return Err(format!("{length} bytes: expected at most {MOST_BYTES}"));
+    }
+    fs::read(path).map_err(|error| error.to_string())
 }
 
 fn spiffe(trust_domain: &str, namespace: &str, service_account: &str) -> String {

@@ -33,6 +33,19 @@ fn the_documented_settings_are_read() {
     assert_eq!((settings.workers, settings.memory_mib), (1, 64));
 }
 
+/// A process's own variable can't be set here without `unsafe`; cargo sets this one, which is no JSON.
+#[test]
+fn settings_in_a_variable_are_read_from_there() {
+    let found = |name: &str| Settings::read(Path::new(name)).unwrap_err().to_string();
+    let broken = found("env:CARGO_PKG_NAME");
+    assert!(
+        broken.starts_with("env:CARGO_PKG_NAME: expected value at line 1 column 1"),
+        "{broken}"
+    );
+    let missing = found("env:POLICYD_NO_SUCH_VARIABLE");
+    assert_eq!(missing, "env:POLICYD_NO_SUCH_VARIABLE: environment variable not found");
+}
+
 #[test]
 fn a_mistake_names_field_value_and_what_was_expected() {
     let cases = [
@@ -77,4 +90,28 @@ fn unknown_keys_are_refused() {
     let mut changed = whole();
     changed["inbound"][0]["aplication"] = "127.2.0.5:1".into();
     assert!(read(&changed).unwrap_err().contains("unknown field `aplication`"));
+}
+
+#[test]
+fn a_transparent_proxy_names_two_ports_of_its_own() {
+    let with = |transparent: serde_json::Value| {
+        let mut changed = whole();
+        changed["transparent"] = transparent;
+        changed.as_object_mut().unwrap().remove("sourceAddress");
+        read(&changed)
+    };
+    let settings = with(serde_json::json!({"inbound": 4143, "outbound": 4140})).unwrap();
+    assert_eq!(
+        settings.transparent.map(|ports| (ports.inbound, ports.outbound)),
+        Some((4143, 4140))
+    );
+    for (ports, expected) in [
+        (serde_json::json!({"inbound": 4143, "outbound": 4143}), "transparent.inbound: `4143`"),
+        (serde_json::json!({"inbound": 4143, "outbound": 4191}), "transparent.outbound: `4191`"),
+        (serde_json::json!({"inbound": 0, "outbound": 4140}), "transparent.inbound: `0`"),
+        (serde_json::Value::Null, "sourceAddress: `nothing`"),
+    ] {
+        let message = with(ports).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
 }
