@@ -100,6 +100,19 @@ $(TOOLS)/.debian:
 	  for package in $(TOOLS)/debian/*.deb; do dpkg-deb --extract $$package $(TOOLS)/debian; done; then touch $@; \
 	else echo "NOT THERE: nghttp and h2load, which Debian's packages $(NGHTTP2) give"; fi
 
+.PHONY: kubernetes kubernetes-node api
+kubernetes: ## Build etcd, kube-apiserver and kubectl (Go), once, into the user's cache
+	$(call say,Kubernetes for tests of the API)
+	@$(PYTHON) tests/cluster/binaries.py api
+
+kubernetes-node: kubernetes ## Build what a whole node needs besides
+	$(call say,Kubernetes for tests of a node)
+	@$(PYTHON) tests/cluster/binaries.py node
+
+api: build kubernetes ## Tests against a real API server
+	$(call say,Tests against an API server)
+	$(BIN)/pytest -q tests/api
+
 .PHONY: fuzz mutants bench bench-peers
 fuzz: binding ## Ten million random decisions against the reference evaluator
 	POLICYD_WORLDS=$${POLICYD_WORLDS:-100000} $(BIN)/pytest -q -s tests/property/test_engine_against_reference.py
