@@ -38,3 +38,12 @@ def ports_of(component: str) -> tuple[Port, ...]:
 def port(component: str, name: str) -> Port:
     """Return one port. Raises StopIteration for a name that isn't in the table."""
     return next(each for each in PORTS if (each.component, each.name) == (component, name))
+
+
+def table() -> str:
+    """Return the ports as a table in Markdown, which docs/reference/install.md has."""
+    rows = ["| component | port | is | Service's port | spoken to by |", "|---|---|---|---|---|"]
+    for each in PORTS:
+        through = "none" if each.service is None else str(each.service)
+        rows.append(f"| {each.component} | {each.number} | {each.name} | {through} | {each.protection} |")
+    return "\n".join(rows) + "\n"
