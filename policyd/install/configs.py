@@ -32,7 +32,7 @@ def config_maps(settings: InstallSettings, roots: str | None) -> list[dict[str, 
         _config_map(f"{IDENTITY}-settings", IDENTITY, namespace, {SETTINGS_KEY: _json(_identity(settings))}),
         _config_map(f"{POLICYD}-settings", POLICYD, namespace, {SETTINGS_KEY: _json(_policyd(settings))}),
         _config_map(f"{INJECTOR}-settings", INJECTOR, namespace, {SETTINGS_KEY: _json(_injector(settings))}),
-        _config_map(STORED, None, namespace, {STORED_KEY: _json(stored(settings))}),
+        _config_map(STORED, None, namespace, {STORED_KEY: _stored_text(settings)}),
     ]
     if roots is not None:
         made.insert(0, _config_map(ROOTS, IDENTITY, namespace, {ROOTS_KEY: roots}))
@@ -47,6 +47,11 @@ def service_address(component: str, namespace: str) -> str:
 def stored(settings: InstallSettings) -> dict[str, Any]:
     """Return the settings as they are stored: all, so that a later version's defaults change nothing."""
     return settings.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _stored_text(settings: InstallSettings) -> str:
+    """Return the stored settings as the chart's templates write them: one line, keys sorted."""
+    return json.dumps(stored(settings), sort_keys=True, separators=(",", ":"))
 
 
 def _identity(settings: InstallSettings) -> dict[str, Any]:

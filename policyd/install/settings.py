@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from identity.spiffe_id import TrustDomain
 from policyd.model.names import is_namespace_name
@@ -33,6 +34,12 @@ def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _pattern(pattern: str) -> FieldInfo:
+    """Return the schema's part of a text's check, for the chart's values."""
+    found: FieldInfo = Field(json_schema_extra={"pattern": f"^{pattern}$"})
+    return found
+
+
 def _namespace(name: str) -> str:
     if not is_namespace_name(name):
         raise ValueError("expected a namespace's name: lower-case letters, digits and `-`")
@@ -49,13 +56,25 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-TrustDomainName = Annotated[str, AfterValidator(lambda name: TrustDomain(name).name)]
-Repository = Annotated[str, _matching(_IMAGE, "an image's name without its tag, e.g. localhost/policyd")]
-Tag = Annotated[str, _matching(_TAG, "an image's tag")]
-Quantity = Annotated[str, _matching(_QUANTITY, "a quantity, e.g. 100m, 64Mi or 10Gi")]
-ObjectName = Annotated[str, _matching(_OBJECT, "an object's name: lower-case letters, digits, `-` and `.`")]
+TrustDomainName = Annotated[
+    str, AfterValidator(lambda name: TrustDomain(name).name), _pattern("[a-z0-9._-]{1,255}")
+]
+Repository = Annotated[
+    str,
+    _matching(_IMAGE, "an image's name without its tag, e.g. localhost/policyd"),
+    _pattern(_IMAGE.pattern),
+]
+Tag = Annotated[str, _matching(_TAG, "an image's tag"), _pattern(_TAG.pattern)]
+Quantity = Annotated[
+    str, _matching(_QUANTITY, "a quantity, e.g. 100m, 64Mi or 10Gi"), _pattern(_QUANTITY.pattern)
+]
+ObjectName = Annotated[
+    str,
+    _matching(_OBJECT, "an object's name: lower-case letters, digits, `-` and `.`"),
+    _pattern(_OBJECT.pattern),
+]
 Networks = Annotated[
-    tuple[Annotated[str, AfterValidator(_network)], ...],
+    tuple[Annotated[str, AfterValidator(_network), _pattern("[0-9a-fA-F.:]+/[0-9]{1,3}")], ...],
     BeforeValidator(_listed),
     Field(min_length=1, max_length=MAX_NETWORKS),
 ]

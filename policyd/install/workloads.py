@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from policyd.install.names import (
@@ -18,6 +17,7 @@ from policyd.install.names import (
     ROOTS,
     ROOTS_KEY,
     RUN_AS,
+    SETTINGS_KEY,
     labels,
     meta,
     selector,
@@ -114,12 +114,9 @@ def budgets(settings: InstallSettings) -> list[Object]:
 
 def deployments(settings: InstallSettings, config_maps: Sequence[Object]) -> list[Object]:
     """Return a Deployment per component. A change of its settings file replaces its pods."""
-    digests = {each["metadata"]["name"]: _digest(each["data"]) for each in config_maps}
+    texts = {each["metadata"]["name"]: each["data"].get(SETTINGS_KEY, "") for each in config_maps}
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
     return [_deployment(component, settings, digests[f"{component}-settings"]) for component in COMPONENTS]
-
-
-def _digest(data: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _deployment(component: str, settings: InstallSettings, digest: str) -> Object:
