@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from cryptography import x509
 
@@ -47,10 +48,7 @@ def categories(namespace: str, clock: Callable[[], datetime] | None = None) -> t
                 ),
                 Check("its CRDs are served", _crds),
                 Check("its images are this policyctl's version", lambda c: _same_version(c, namespace)),
-                *(
-                    Check(f"{name} is available", lambda c, name=name: _available(c, namespace, name))
-                    for name in COMPONENTS
-                ),
+                *(Check(f"{name} is available", partial(_available, namespace, name)) for name in COMPONENTS),
             ),
         ),
         Category(
@@ -94,7 +92,7 @@ async def _same_version(client: Client, namespace: str) -> Result:
     return warning(f"they are {tag}, policyctl is {VERSION}", "`policyctl upgrade`, or another policyctl")
 
 
-async def _available(client: Client, namespace: str, name: str) -> Result:
+async def _available(namespace: str, name: str, client: Client) -> Result:
     found = await find(client, ResourcePath("apps", "v1", "deployments", namespace), name)
     if found is None:
         return error("there is no such Deployment", "apply what `policyctl upgrade` prints")

@@ -79,7 +79,7 @@ def _webhook(name: str, path: str, namespace: str) -> Object:
 
 
 def _where(namespace: str, label: Object) -> Object:
-    ours = {"key": _NAME, "operator": "NotIn", "values": sorted((*SYSTEM_NAMESPACES, namespace))}
+    ours = {"key": _NAME, "operator": "NotIn", "values": [*SYSTEM_NAMESPACES, namespace]}
     return {"namespaceSelector": {"matchExpressions": [label, ours]}}
 
 

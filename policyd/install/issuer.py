@@ -68,22 +68,27 @@ def check_given(material: IssuerMaterial, trust_domain: TrustDomain, now: dateti
         if material.certificate is None or material.key is None:
             x509.load_pem_x509_certificates(material.roots.encode())
             return
-        with tempfile.TemporaryDirectory(prefix="policyd-issuer-") as name:
-            folder = Path(name)
-            given = (
-                ("root.crt", material.roots),
-                ("issuer.crt", material.certificate),
-                ("issuer.key", material.key),
-            )
-            for file, text in given:
-                write_secret(folder / file, text)
-            loaded = load_material(folder, trust_domain, now)
+        ends = _end_of(material, trust_domain, now)
     except MaterialError as error:
-        raise SourceError(str(error).replace(f"{folder}/", "given ")) from error
+        raise SourceError(f"given {error}") from error
     except X509_FAULTS as error:
         raise SourceError(f"given root.crt: expected certificates in PEM: {error}") from error
-    if loaded.signer.certificate.not_valid_after_utc - now < LEAST_LEFT:
+    if ends - now < LEAST_LEFT:
         raise SourceError(f"given issuer.crt: ends in less than {LEAST_LEFT}; expected one that lives longer")
+
+
+def _end_of(material: IssuerMaterial, trust_domain: TrustDomain, now: datetime) -> datetime:
+    """Load material as identity does, from files; their folder's name is nobody's business."""
+    given = {"root.crt": material.roots, "issuer.crt": material.certificate, "issuer.key": material.key}
+    with tempfile.TemporaryDirectory(prefix="policyd-issuer-") as name:
+        folder = Path(name)
+        for file, text in given.items():
+            write_secret(folder / file, text or "")
+        try:
+            loaded = load_material(folder, trust_domain, now)
+        except MaterialError as error:
+            raise MaterialError(str(error).replace(f"{folder}/", "")) from error
+    return loaded.signer.certificate.not_valid_after_utc
 
 
 def write_secret(path: Path, text: str) -> None:

@@ -75,8 +75,8 @@ ObjectName = Annotated[
 ]
 Networks = Annotated[
     tuple[Annotated[str, AfterValidator(_network), _pattern("[0-9a-fA-F.:]+/[0-9]{1,3}")], ...],
-    BeforeValidator(_listed),
     Field(min_length=1, max_length=MAX_NETWORKS),
+    BeforeValidator(_listed),
 ]
 
 
