@@ -1,21 +1,19 @@
-"""`policyctl check`: what is wrong with manifests, or with a cluster."""
+"""`policyctl check`: what is wrong with manifests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.text import Text
 
 from policyd.cli.check_cluster import check_cluster
-from policyd.cli.cluster import Cluster, cluster_options
+from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Source, now, output_option, source_options
 from policyd.cli.output import console, print_data
-from policyd.cli.running import socket_path
 from policyd.compile.report import report
 from policyd.explain.render import printable
 from policyd.model.finding import Finding
@@ -26,29 +24,28 @@ from policyd.model.finding import Finding
 @source_options
 @output_option
 @click.option("--pre", is_flag=True, help="Whether policyd can be installed in the cluster.")
-@cluster_options
+@click.option("--control-plane", is_flag=True, help="Whether the policyd in the cluster is well.")
 def command(
-    paths: tuple[Path, ...], files: tuple[Path, ...], output: Format, pre: bool, **options: Any
+    paths: tuple[Path, ...], source: Source, output: Format, *, pre: bool, control_plane: bool
 ) -> int:
-    """Say what is wrong with manifests, or with a cluster and the policyd in it.
+    """Say what is wrong with manifests or a cluster, each finding with its place and what to do.
 
-    With manifests: each finding with its place and what to do; exits with 1 if there are any. Of a cluster
-    (--pre, --context, --kubeconfig, or nothing else to check): one line for each check; exits with 1 if one
-    failed. 2: a file is no YAML. 3: the cluster can't be reached. -n is then where policyd is (policyd).
+    Exits with 0 if there are no findings, with 1 if there are, with 2 if a file is no YAML. With --pre and
+    --control-plane there is a line for each check, and a warning alone is no reason for 1. -n is then where
+    policyd is, or will be (policyd).
 
     \b
     Examples:
       policyctl check policies/books
       policyctl check -f policies/books -o json
       policyctl check --pre
-      policyctl check
+      policyctl check --control-plane
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    cluster = Cluster(options["kubeconfig"], options["context"])
-    source = Source((*files, *paths), options["namespace"])
-    if pre or cluster.named or (not source.paths and cluster.is_there and not _runs_here()):
-        if source.paths:
-            raise Failure("expected either manifests or a cluster to check")
-        return check_cluster(cluster, _control_plane(source.namespace), output, pre=pre)
+    source = source.also(paths)
+    if pre or control_plane:
+        if source.paths or (pre and control_plane):
+            raise Failure("expected one of --pre, --control-plane and files")
+        return check_cluster(source.cluster or Cluster(), source.named or "policyd", output, pre=pre)
     manifests = source.read()
     found = [*manifests.findings, *report(manifests.compiler, now())]
     if output == "table":
@@ -56,15 +53,6 @@ def command(
     else:
         print_data(as_data(found), output)
     return ExitCode.NO if found else ExitCode.DONE
-
-
-def _runs_here() -> bool:
-    return socket_path().exists()
-
-
-def _control_plane(namespace: str) -> str:
-    """Return where policyd is: -n, which is `default` where nobody said, and policyd is never there."""
-    return "policyd" if namespace == "default" else namespace
 
 
 def as_data(found: Sequence[Finding]) -> dict[str, object]:

@@ -21,7 +21,7 @@ _MARK = {"ok": "ok", "warning": "warn", "error": "FAIL", "skipped": "skip"}
 
 
 def check_cluster(cluster: Cluster, namespace: str, output: Format, *, pre: bool) -> int:
-    """Run the checks and print them. Raises Failure where the API server can't be reached."""
+    """Run the checks and print them. Raises ApiError, AccessError where nobody can be asked."""
     categories = (preflight if pre else control_plane).categories(namespace)
     reported = cluster.ask(lambda client: _report(client, categories, shown=output == "table"))
     failed = sum(line.result.outcome == "error" for line in reported)

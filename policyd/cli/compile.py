@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import click
 
@@ -21,7 +20,7 @@ from policyd.explain.readable import ACCESS, ReadablePort, ReadableRule, ports_o
 @click.argument("workload")
 @source_options
 @output_option
-def command(workload: str, files: tuple[Path, ...], namespace: str, output: Format) -> int:
+def command(workload: str, source: Source, output: Format) -> int:
     """Show the rule table that WORKLOAD enforces: every port with its rules in order of attribution.
 
     \b
@@ -29,7 +28,6 @@ def command(workload: str, files: tuple[Path, ...], namespace: str, output: Form
       policyctl compile deployment/books/authors -f policies/books
       policyctl compile deploy/authors -n books -f policies/books -o json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    source = Source(files, namespace)
     manifests = source.read()
     place = source.place(manifests, workload)
     table = manifests.table_of(place)

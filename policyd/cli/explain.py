@@ -75,8 +75,7 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 def command(
     identifier: str | None,
     store: Path | None,
-    files: tuple[Path, ...],
-    namespace: str,
+    source: Source,
     output: Format,
     **asked: Any,
 ) -> int:
@@ -97,7 +96,6 @@ def command(
       policyctl explain 019ab1c2-7d5e-7f00-8a8b-1c2d3e4f5a6b
       policyctl explain 019ab1c2-7d5e --store /var/lib/policyd/audit -f policies/books
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    source = Source(files, namespace)
     answer = (
         asked_report(source, **asked)
         if identifier is None

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import click
 
+from kubeapi.errors import AccessError, ApiError
 from policyd.cli.exit_codes import ExitCode
 from policyd.errors import EngineError, PolicydError
 
@@ -37,10 +38,18 @@ def failure_of(error: Exception) -> Failure | None:
         return error
     if isinstance(error, EngineError):
         return Failure(f"the engine refused: {error}")
-    if isinstance(error, PolicydError):
+    if isinstance(error, PolicydError | AccessError):
         return Failure(str(error))
+    if isinstance(error, ApiError):
+        return Failure(str(error), _code_of(error))
     found = next((code for kind, code in _SYSTEM_ERRORS if isinstance(error, kind)), None)
     return Failure(_about(error), found) if found is not None and isinstance(error, OSError) else None
+
+
+def _code_of(error: ApiError) -> ExitCode:
+    if error.not_allowed:
+        return ExitCode.FORBIDDEN
+    return ExitCode.NOT_FOUND if error.not_found else ExitCode.UNREACHABLE
 
 
 def _about(error: OSError) -> str:

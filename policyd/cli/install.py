@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from identity.spiffe_id import TrustDomain
+from kubeapi.errors import AccessError, ApiError
 from policyd.checkup.reading import installed
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
@@ -66,7 +67,7 @@ def command(crds: bool, **options: Any) -> int:
         print_objects(custom_resource_definitions())
         return ExitCode.DONE
     assignments = [*options["assignments"], *(["ha=true"] if options["ha"] else [])]
-    settings = chosen(options["values"], assignments)
+    settings = chosen(options["values"], [f"namespace={options['namespace']}", *assignments])
     if not options["ignore_cluster"]:
         _check_absent(Cluster(options["kubeconfig"], options["context"]), settings.namespace)
     files = Given(options["roots"], options["issuer_crt"], options["issuer_key"], options["root_key_out"])
@@ -80,11 +81,11 @@ def _check_absent(cluster: Cluster, namespace: str) -> None:
     """Refuse to print a second issuer for a mesh that has one: applied, it would cut the mesh in two."""
     try:
         there = cluster.ask(lambda client: installed(client, namespace))
-    except Failure as failure:
-        if failure.code is not ExitCode.UNREACHABLE:
+    except (AccessError, ApiError) as error:
+        if isinstance(error, ApiError) and not error.unreachable:
             raise
         advice = "--ignore-cluster prints without asking whether policyd is there already"
-        raise Failure(f"{failure.message}; {advice}", ExitCode.UNREACHABLE) from failure
+        raise Failure(f"{error}; {advice}", ExitCode.UNREACHABLE) from error
     if there is not None:
         message = f"policyd is installed in {namespace}: `policyctl upgrade` keeps its issuer"
         raise Failure(f"{message}; --ignore-cluster prints a new one", ExitCode.NO)

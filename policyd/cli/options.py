@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import click
 
+from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.running import ask_up
+from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
 from policyd.explain.manifests import Manifests, Place
 from policyd.model.names import is_namespace_name, parse_workload
 from policyd.resources.instants import read_instant
+from policyd.resources.metadata import DEFAULT_NAMESPACE
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Format = Literal["table", "json", "yaml"]
+NO_SOURCE = (
+    "no manifests given: say -f FILE or -f FOLDER, name a cluster with --context, or start `policyctl up`"
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Source:
-    """Where manifests come from, and the namespace of names that say none."""
+    """Where the world comes from: files, a cluster, or else the running `policyctl up`."""
 
-    paths: tuple[Path, ...]
-    namespace: str
+    paths: tuple[Path, ...] = ()
+    cluster: Cluster | None = None
+    """The cluster that was named."""
+    named: str | None = None
+    """The namespace that was named."""
+    _of_context: str = DEFAULT_NAMESPACE
 
-    def read(self) -> Manifests:
-        """Read the manifests given, else those of the running `policyctl up`. Raises SourceError, Failure."""
+    @property
+    def namespace(self) -> str:
+        """The namespace of names that say none; of a cluster's context once that was read."""
+        return self.named or self._of_context
+
+    def also(self, paths: tuple[Path, ...]) -> Source:
+        """Return the source with more files. Raises Failure."""
+        return _source((*self.paths, *paths), self.cluster, self.named)
+
+    def read(self, trust_domain: str | None = None) -> Manifests:
+        """Read it all once. `trust_domain` where that is known from elsewhere.
+
+        With neither files nor a cluster named, what runs counts: `policyctl up`, else the kubeconfig's
+        cluster. Raises SourceError, Failure, ApiError, AccessError.
+        """
         if self.paths:
-            return Manifests.read(self.paths)
-        try:
-            status = ask_up({"ask": "status"})
-        except Failure as failure:
-            message = "no manifests given: say -f FILE or -f FOLDER, or start `policyctl up`"
-            raise Failure(message) from failure
-        return Manifests.read([Path(str(status["folder"]))], str(status["trustDomain"]))
+            return Manifests.read(self.paths, trust_domain or DEFAULT_TRUST_DOMAIN)
+        if self.cluster is None:
+            try:
+                status = ask_up({"ask": "status"})
+            except Failure as failure:
+                if not Cluster().is_there:
+                    raise Failure(NO_SOURCE) from failure
+            else:
+                domain = trust_domain or str(status["trustDomain"])
+                return Manifests.read([Path(str(status["folder"]))], domain)
+        manifests, self._of_context = (self.cluster or Cluster()).read(trust_domain)
+        return manifests
 
     def place(self, manifests: Manifests, workload: str) -> Place:
         """Find the workload that was named. Raises ResourceError for its spelling, else Failure."""
@@ -46,29 +75,25 @@ class Source:
         if place is None:
             known = [known.text for known in manifests.world.workloads.names()]
             close = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
-            advice = f"there are {close}" if known else "there are no workloads in the manifests"
+            advice = f"there are {close}" if known else "there are no workloads"
             raise Failure(f"no {name.text}: {advice}", ExitCode.NOT_FOUND)
         return place
 
 
-def source_options(command: Command) -> Command:
-    """Add -f and -n; the command gets `files` and `namespace`, to make a Source of."""
+def _source(paths: tuple[Path, ...], cluster: Cluster | None, namespace: str | None) -> Source:
+    if paths and cluster is not None:
+        raise Failure("files and a cluster: expected one of them, since the whole world is read from there")
+    return Source(paths, cluster, namespace)
 
-    def namespace(_: click.Context, __: click.Parameter, value: str) -> str:
-        if not is_namespace_name(value):
-            raise click.BadParameter(f"{value!r}: expected lower-case letters, digits and `-`")
-        return value
 
-    with_namespace = click.option(
-        "-n",
-        "--namespace",
-        default="default",
-        show_default=True,
-        metavar="NAMESPACE",
-        callback=namespace,
-        help="Namespace of names that say none.",
-    )
-    with_files = click.option(
+def _namespace(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not is_namespace_name(value):
+        raise click.BadParameter(f"{value!r}: expected lower-case letters, digits and `-`")
+    return value
+
+
+_SOURCE_OPTIONS = (
+    click.option(
         "-f",
         "--file",
         "files",
@@ -76,8 +101,44 @@ def source_options(command: Command) -> Command:
         type=click.Path(path_type=Path),
         metavar="PATH",
         help="File or folder of manifests; may be repeated.  [default: those of the running `policyctl up`]",
-    )
-    return with_files(with_namespace(command))
+    ),
+    click.option("--context", metavar="NAME", help="Read the cluster of this context of the kubeconfig."),
+    click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Read the cluster of this kubeconfig.",
+    ),
+    click.option(
+        "-n",
+        "--namespace",
+        metavar="NAMESPACE",
+        callback=_namespace,
+        help="Namespace of names that say none.  [default: the context's, or `default`]",
+    ),
+)
+
+
+def source_options(command: Command) -> Command:
+    """Add -f, --context, --kubeconfig and -n; the command gets `source`."""
+
+    @functools.wraps(command)
+    def with_source(
+        *args: Any,
+        files: tuple[Path, ...],
+        context: str | None,
+        kubeconfig: Path | None,
+        namespace: str | None,
+        **others: Any,
+    ) -> Any:
+        named = kubeconfig is not None or context is not None
+        cluster = Cluster(kubeconfig, context) if named else None
+        return command(*args, source=_source(files, cluster, namespace), **others)
+
+    made: Any = with_source
+    for option in reversed(_SOURCE_OPTIONS):
+        made = option(made)
+    return cast("Command", made)
 
 
 def output_option(command: Command) -> Command:

@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
+from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.options import Source
+from policyd.cli.options import NO_SOURCE, Source
 from policyd.cli.running import ask_up
 from policyd.cli.trail import Ask, find_denial, kept_content
-from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
 from policyd.compile.table import CompiledTable
 from policyd.explain.manifests import Manifests, Place
 from policyd.explain.past import Asked, Past, attributed, past_of, read_tables
@@ -68,19 +68,19 @@ def _table(ask: Ask, record: Mapping[str, Any]) -> CompiledTable:
 
 
 def _manifests(source: Source, table: CompiledTable | None) -> Manifests:
-    """Read the manifests given, in the trust domain of the deciding table; else those of the running `up`."""
+    """Read the source, in the trust domain of the deciding table and with the networks of a running `up`."""
+    told = None if table is None else table.cluster.trust_domain
     try:
         status = ask_up({"ask": "status"})
     except Failure as failure:
-        if not source.paths:
-            message = "no manifests given: say -f FILE or -f FOLDER, or start `policyctl up`"
-            raise Failure(message, failure.code) from failure
-        domain = DEFAULT_TRUST_DOMAIN if table is None else table.cluster.trust_domain
-        return Manifests.read(source.paths, domain)
+        if not source.paths and source.cluster is None and not Cluster().is_there:
+            raise Failure(NO_SOURCE, failure.code) from failure
+        return source.read(told)
+    if source.cluster is not None:
+        return source.read(told)
     paths = source.paths or (Path(str(status["folder"])),)
     networks = tuple(status.get("extraClusterNetworks", ()))
-    domain = str(status["trustDomain"]) if table is None else table.cluster.trust_domain
-    return Manifests.read(paths, domain, networks)
+    return Manifests.read(paths, told or str(status["trustDomain"]), networks)
 
 
 def _place(manifests: Manifests, record: Mapping[str, Any]) -> Place:

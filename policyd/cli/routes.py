@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
@@ -26,7 +25,7 @@ from policyd.explain.readable import (
 @click.argument("workload")
 @source_options
 @output_option
-def command(workload: str, files: tuple[Path, ...], namespace: str, output: Format) -> int:
+def command(workload: str, source: Source, output: Format) -> int:
     """Show who may call what of WORKLOAD: for each port and route the grants, and what narrows them.
 
     \b
@@ -34,7 +33,6 @@ def command(workload: str, files: tuple[Path, ...], namespace: str, output: Form
       policyctl routes deployment/books/authors -f policies/books
       policyctl routes deploy/authors -n books -f policies/books -o json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    source = Source(files, namespace)
     manifests = source.read()
     place = source.place(manifests, workload)
     table = manifests.table_of(place)

@@ -9,7 +9,7 @@ import click
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
 from policyd.checkup.reading import PODS, has_proxy, items
-from policyd.cli.cluster import Cluster, cluster_options, control_plane_option
+from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.installing import print_objects, say
@@ -27,7 +27,6 @@ Object = dict[str, Any]
 @click.command("uninstall")
 @click.option("--force", is_flag=True, help="Also while pods have a proxy: they keep it, and its last table.")
 @click.option("--keep-policies", is_flag=True, help="Leave the CRDs and all policies.")
-@control_plane_option
 @cluster_options
 def command(force: bool, keep_policies: bool, namespace: str, **options: Any) -> int:
     """Print everything that was installed, for `kubectl delete -f -`. With the CRDs all policies go.

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from policyd.checkup.reading import installed
-from policyd.cli.cluster import Cluster, cluster_options, control_plane_option
+from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.installing import print_objects, say, settings_options
@@ -22,7 +22,6 @@ _FIXED = ("trust_domain", "namespace")
 
 @click.command("upgrade")
 @settings_options
-@control_plane_option
 @cluster_options
 def command(namespace: str, **options: Any) -> int:
     """Print what is installed as this version has it, for `kubectl apply -f -`.

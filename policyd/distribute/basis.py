@@ -1,7 +1,8 @@
-"""How far policyd has read, as counters that never go back, not even over a restart (design §8).
+"""How far policyd has read, as numbers that never go back, not even over a restart (design §8).
 
-A folder is read as a whole, so it has one counter, of kind `*`. A ceiling is written ahead of use:
-counters below it need no write, and a restart begins above it, whatever was handed out before.
+A cluster says itself how far it was read, kind by kind. A folder is read as a whole, so it has one counter,
+of kind `*`. A ceiling is written ahead of use: counters below it need no write, and a restart begins above
+it, whatever was handed out before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from policyd.errors import SourceError
+from policyd.sources.events import Batch
+from policyd.sources.source import Source
 from policyd_api.v1 import stream_pb2 as wire
 
 _RESERVE = 1024
@@ -67,6 +70,32 @@ class Counters:
             stream.flush()
             os.fsync(stream.fileno())
         beside.replace(self._file)
+
+
+class Basis:
+    """A row for each counted source, and one for each kind of those that count themselves."""
+
+    def __init__(self, file: Path, sources: Iterable[Source]) -> None:
+        """Counters are kept in `file`. Raises SourceError where it can't be used."""
+        counted = [source.name for source in sources if not source.counts_itself]
+        self._counters = Counters(file, counted)
+        self._versions: dict[str, tuple[tuple[str, int], ...]] = {}
+
+    def take(self, source: Source, batch: Batch) -> None:
+        """Note that everything up to a batch of the source has been taken over."""
+        if source.counts_itself:
+            self._versions[source.name] = batch.versions
+        elif batch.events:
+            self._counters.advance(source.name)
+
+    def rows(self) -> tuple[BasisRow, ...]:
+        """Sorted by (source, kind)."""
+        own = (
+            (source, kind, version)
+            for source, versions in self._versions.items()
+            for kind, version in versions
+        )
+        return tuple(sorted((*self._counters.rows(), *own)))
 
 
 def behind(rows: Iterable[BasisRow], epoch: int, held: wire.Held | None) -> str | None:

@@ -1,10 +1,10 @@
-"""From folders to what each pod is told: watch, compile, publish."""
+"""From the sources to what each pod is told: watch, compile, publish."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import structlog
 from grpclib.const import Status
@@ -16,7 +16,7 @@ from policyd.compile.cluster_networks import absent, with_networks
 from policyd.compile.compiler import Compiler
 from policyd.compile.rows import Port, Protocol
 from policyd.compile.table import CompiledTable
-from policyd.distribute.basis import Counters
+from policyd.distribute.basis import Basis
 from policyd.distribute.callers import known_pod_of, pod_of, refuse_revoked
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.envelope import Hashes, Standing, Subject, sha256
@@ -34,8 +34,7 @@ from policyd.model.names import ObjectKey
 from policyd.resources.base import Resource
 from policyd.resources.workload import Pod
 from policyd.sources.events import Batch
-from policyd.sources.files import load
-from policyd.sources.folder import Folder
+from policyd.sources.source import Source
 from policyd_api.v1 import stream_pb2 as wire
 from servicekit.leaf import Leaf
 
@@ -53,10 +52,10 @@ _PROTOCOLS = {
 
 
 class Controller:
-    """Owns the world and its tables, on one event loop; reading folders has threads of its own."""
+    """Owns the world and its tables, on one event loop."""
 
-    def __init__(self, folders: tuple[Path, ...], trust_domain: str, networks: tuple[str, ...] = ()) -> None:
-        """Begin to watch. Raises SourceError where a folder can't be watched."""
+    def __init__(self, sources: Sequence[Source], trust_domain: str, networks: tuple[str, ...] = ()) -> None:
+        """Of an object in several sources, that of the first has effect."""
         self.trust_domain = trust_domain
         self.publisher = Publisher()
         self.told = Told()
@@ -65,12 +64,12 @@ class Controller:
         self.findings: dict[str, tuple[Finding, ...]] = {}
         self.broken: str | None = None
         """Why the last change has no tables; nothing is told or confirmed meanwhile."""
-        self._folders = {str(path): Folder(path) for path in folders}
+        self.sources = tuple(sources)
         self.networks = networks
         """Networks of the cluster that MeshDefaults doesn't name."""
-        self._merged = Merged(len(folders))
+        self._merged = Merged(len(self.sources))
         self._compiler = Compiler(World(), trust_domain)
-        self._counters: Counters | None = None
+        self._basis: Basis | None = None
         self._discovery: Discovery | None = None
 
     @property
@@ -86,44 +85,62 @@ class Controller:
         """The proxies that are connected now."""
         return [each for each in self.publisher.listeners if isinstance(each, Session)]
 
-    def start(self, counters: Counters) -> None:
-        """Read everything for the first time. Raises SourceError where a file is no YAML (semantics U6)."""
-        unreadable = [problem for folder in self._folders for problem in load([Path(folder)]).unreadable]
-        if unreadable:
-            raise SourceError("\n".join(problem.text for problem in unreadable))
+    async def start(self, basis: Basis) -> None:
+        """Read everything for the first time. Raises SourceError where a source can't be read."""
         changes: list[Change] = absent(self.networks)
-        for index, (name, folder) in enumerate(self._folders.items()):
-            batch = folder.start()
-            self.findings[name] = batch.findings
+        for index, source in enumerate(self.sources):
+            batch = await source.begin()
+            self.findings[source.name] = batch.findings
             changes += with_networks(self._merged.take(index, batch), self.networks)
+            if source.counts_itself:
+                basis.take(source, batch)
         self._compiler.apply(changes)
-        self._counters = counters
+        self._basis = basis
 
     async def follow(self) -> None:
-        """Follow all folders until cancelled; ends with an error where one can't be followed any more."""
-        await asyncio.gather(
-            *(self._follow(index, name, folder) for index, (name, folder) in enumerate(self._folders.items()))
-        )
+        """Follow all sources until cancelled; ends with an error where one can't be followed any more."""
+        await asyncio.gather(*(self._follow(index, source) for index, source in enumerate(self.sources)))
 
     def close(self) -> None:
         """End the watches."""
-        for folder in self._folders.values():
-            folder.close()
+        for source in self.sources:
+            source.close()
 
-    async def _follow(self, index: int, name: str, folder: Folder) -> None:
-        async for batch in folder.batches():
-            self._apply(index, name, batch)
-        raise SourceError(f"{name}: no longer watched")
+    def hasten(self, held: wire.Held) -> None:
+        """Find out soon whether there is what a proxy has been told beyond what we know."""
+        for row in held.basis:
+            for source in self.sources:
+                if source.name == row.source:
+                    source.hasten(row.kind, row.revision)
 
-    def _apply(self, index: int, name: str, batch: Batch) -> None:
+    async def _follow(self, index: int, source: Source) -> None:
+        async for batch in source.batches():
+            self._apply(index, source, batch)
+        raise SourceError(f"{source.name}: no longer watched")
+
+    def _apply(self, index: int, source: Source, batch: Batch) -> None:
+        self._note_findings(source, batch)
+        if batch.events:
+            self._compile(index, source, batch)
+        elif self._basis is not None and self.broken is None:
+            self._basis.take(source, batch)
+            self._wake_withheld()
+
+    def _note_findings(self, source: Source, batch: Batch) -> None:
+        for finding in batch.findings:
+            if finding not in self.findings.get(source.name, ()):
+                structlog.get_logger().warning("source_problem", finding=finding.text)
+        self.findings[source.name] = batch.findings
+
+    def _wake_withheld(self) -> None:
+        """Nothing changed, but more is known than before: who waited for that may be told."""
+        for session in self.sessions:
+            if session.is_withheld:
+                session.wake()
+
+    def _compile(self, index: int, source: Source, batch: Batch) -> None:
         began = time.monotonic()
         log = structlog.get_logger()
-        for finding in batch.findings:
-            if finding not in self.findings.get(name, ()):
-                log.warning("source_problem", finding=finding.text)
-        self.findings[name] = batch.findings
-        if not batch.events:
-            return
         self._discovery = None
         try:
             changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self.networks))
@@ -133,8 +150,8 @@ class Controller:
             self.broken = str(error)
             log.error("compile_failed", problem=self.broken)
             return
-        if self._counters is not None:
-            self._counters.advance(name)
+        if self._basis is not None:
+            self._basis.take(source, batch)
         names = sorted(workload.text for workload in changed)
         millis = round((time.monotonic() - began) * 1000, 1)
         log.info("compiled", events=len(batch.events), workloads=names, millis=millis)
@@ -142,7 +159,7 @@ class Controller:
 
     def standing(self) -> Standing:
         """Return epoch, basis and time as of now."""
-        rows = () if self._counters is None else self._counters.rows()
+        rows = () if self._basis is None else self._basis.rows()
         return Standing(self._compiler.cluster.rows.epoch, rows, now_millis())
 
     def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:

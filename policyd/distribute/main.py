@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +15,32 @@ import structlog
 import uvloop
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
+from kubeapi.access import Access
+from kubeapi.client import Client
+from kubeapi.errors import AccessError
 from policyd.distribute.audit_trail import AuditTrail
-from policyd.distribute.basis import Counters
+from policyd.distribute.basis import Basis
 from policyd.distribute.controller import Controller
 from policyd.distribute.credentials import Credentials
 from policyd.distribute.metrics import ControllerMetrics
 from policyd.distribute.port import StreamPort
 from policyd.distribute.relayed import RelayService
 from policyd.distribute.service import PolicyStreamService
-from policyd.distribute.settings import Settings
+from policyd.distribute.settings import ClusterSettings, Settings
 from policyd.distribute.status import StatusSocket
 from policyd.engine import Fanout
 from policyd.errors import PolicydError
+from policyd.sources.folder import Folder
+from policyd.sources.kubernetes.cluster_source import ClusterSource
+from policyd.sources.source import Source
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.logs import configure_logs
 from servicekit.renewal import Enrolment, SvidSource
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
-_FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, OSError)
+_FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, AccessError, OSError)
+_FIELD_MANAGER = "policyd"
 
 
 @click.command()
@@ -54,16 +63,33 @@ async def run(settings: Settings) -> None:
     """Serve until asked to stop. Raises one of _FAULTS where it can't start."""
     stop = stop_requested()
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        sources: list[Source] = [Folder(path) for path in settings.sources]
+        if settings.cluster is not None:
+            client = Client(_access(settings.cluster), _FIELD_MANAGER)
+            sources.append(ClusterSource(await stack.enter_async_context(client)))
+        await _run(settings, sources, stop)
+
+
+def _access(cluster: ClusterSettings) -> Access:
+    """Say who we are. Raises AccessError."""
+    if cluster.kubeconfig is None and cluster.context is None:
+        return Access.in_cluster()
+    return Access.kubeconfig(cluster.kubeconfig, cluster.context)
+
+
+async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event) -> None:
     fanout = Fanout()
     credentials = Credentials(TrustDomain(settings.trust_domain), fanout.adopt)
-    controller = Controller(settings.sources, settings.trust_domain, settings.extra_cluster_networks)
+    controller = Controller(sources, settings.trust_domain, settings.extra_cluster_networks)
     audit = AuditTrail(settings, controller, credentials)
     socket = settings.status_socket or settings.state_dir / "status.sock"
     status = StatusSocket(socket, controller, audit.store)
     try:
         audit.start()
-        counters = Counters(settings.state_dir / "basis.json", [str(path) for path in settings.sources])
-        controller.start(counters)
+        basis = Basis(settings.state_dir / "basis.json", sources)
+        if not await _unless(stop, controller.start(basis)):
+            return
         await status.open()
         _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), audit)
         policy = PolicyStreamService(controller, controller.publisher, fanout)
@@ -76,6 +102,19 @@ async def run(settings: Settings) -> None:
         await asyncio.to_thread(audit.close)
 
 
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do some work, unless we are asked to stop before it is done; whether it was."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+        return working.done()
+    finally:
+        working.cancel()
+        stopping.cancel()
+
+
 @dataclass(frozen=True, slots=True)
 class Serving:
     """What the one port offers, and by what right."""
@@ -86,7 +125,7 @@ class Serving:
 
 
 async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
-    """Obtain an SVID, accept streams, follow the folders; end when asked, or when one can't go on."""
+    """Obtain an SVID, accept streams, follow the sources; end when asked, or when one can't go on."""
     controller, credentials = serving.controller, serving.credentials
     source = SvidSource(_enrolment(settings), credentials.adopt)
     enrolling = asyncio.create_task(source.obtain_patiently())

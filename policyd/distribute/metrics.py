@@ -40,6 +40,14 @@ class ControllerMetrics(Collector):
         yield GaugeMetricFamily(
             "policyd_source_findings", "What is wrong with the sources now.", value=findings
         )
+        behind = GaugeMetricFamily(
+            "policyd_source_behind",
+            "Parts of a source that aren't followed now; their last state counts.",
+            labels=["source"],
+        )
+        for source in self._controller.sources:
+            behind.add_metric([source.name], len(source.behind))
+        yield behind
         yield from self._streams()
 
     def _streams(self) -> Iterable[Metric]:

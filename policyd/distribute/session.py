@@ -47,6 +47,9 @@ class Teller(Protocol):
     def standing(self) -> Standing:
         """Return epoch, basis and time."""
 
+    def hasten(self, held: wire.Held) -> None:
+        """Find out soon whether there is more: a proxy holds more than we know."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
@@ -91,6 +94,11 @@ class Session:
         """The highest snapshot version that the proxy reads; None before its Hello."""
         return None if self._asked is None else self._asked.reader_version
 
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the proxy is told nothing, because it has been told more than we know."""
+        return self._lag is not None
+
     def wake(self) -> None:
         """Look at the newest state, soon. Whoever hasn't said its Hello is told nothing yet."""
         if self._asked is not None:
@@ -114,10 +122,11 @@ class Session:
         lag = behind(standing.basis, standing.epoch, self._held)
         if lag is None:
             self._fanout.tell(self.stream, contents)
-        else:
+        elif self._held is not None:
             if lag != self._lag:
                 log = structlog.get_logger()
                 log.warning("proxy_is_ahead", identity=str(self.caller.identity), basis=lag)
+                teller.hasten(self._held)
             self._fanout.withhold(self.stream, lag)
         self._lag = lag
 

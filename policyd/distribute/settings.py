@@ -6,7 +6,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from identity.spiffe_id import TrustDomain
 from policyd.audit.retention import Bounds
@@ -28,7 +28,7 @@ def _listed(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Folders = Annotated[tuple[FilePath, ...], BeforeValidator(_listed), Field(min_length=1)]
+Folders = Annotated[tuple[FilePath, ...], BeforeValidator(_listed)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_listed)]
 
 
@@ -52,13 +52,21 @@ class AuditSettings(Config):
     size_bytes: Annotated[int, AfterValidator(_not_tiny)] = Bounds().size_bytes
 
 
+class ClusterSettings(Config):
+    """How the API server is reached: with nothing given, by the pod's own service account."""
+
+    kubeconfig: FilePath | None = None
+    context: str | None = None
+
+
 class Settings(Config):
     """What `policyd --config FILE` reads: what it is, whom it trusts, what it reads and where it listens."""
 
     trust_domain: Annotated[str, AfterValidator(_trust_domain)]
     namespace: str
     listen: Address
-    folders: Folders
+    cluster: ClusterSettings | None = None
+    folders: Annotated[Folders, Field(validate_default=True)] = ()
     pods_folder: FilePath | None = None
     identity: IdentityPeer
     token_file: FilePath
@@ -68,6 +76,13 @@ class Settings(Config):
     metrics_listen: Address | None = None
     audit: AuditSettings = AuditSettings()
     extra_cluster_networks: Networks = ()
+
+    @field_validator("folders")
+    @classmethod
+    def _or_a_cluster(cls, folders: tuple[Path, ...], info: ValidationInfo) -> tuple[Path, ...]:
+        if not folders and info.data.get("cluster") is None:
+            raise ValueError("expected at least one folder, or `cluster`")
+        return folders
 
     @property
     def audit_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Who last changed a line of a manifest, and when: from git, else the time of the file."""
+"""Who last changed a place, and when: from git, else the file's time; in a cluster the field manager."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class LastChange(msgspec.Struct, frozen=True):
 
 
 def last_change(origin: Origin) -> LastChange | None:
-    """Return the last change of a place in a file; None where it is in no file, or the file is gone."""
+    """Return the last change of a place; None where nobody knows, or its file is gone."""
     if origin.file is None:
-        return None
+        told = origin.authorship
+        return None if told is None else LastChange(origin.text, _text(told.at), told.manager)
     path = Path(origin.file)
     blamed = _blame(path, origin.line) if origin.line else {}
     if blamed.get("author-time") and not blamed["commit"].startswith("0000000"):

@@ -17,6 +17,7 @@ from policyd.index.world import World
 from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey, WorkloadName
 from policyd.resources.base import Resource, Unreadable
+from policyd.sources.events import AnyObject
 from policyd.sources.files import load
 
 
@@ -34,7 +35,7 @@ class Place:
 
 @dataclass(slots=True)
 class Manifests:
-    """A compiler over objects from files. Tables are loaded into the engine when they are first asked for."""
+    """A compiler over objects that were read once. Tables are loaded into the engine when first asked for."""
 
     compiler: Compiler
     unreadable: tuple[Finding, ...] = ()
@@ -52,10 +53,22 @@ class Manifests:
         loaded = load(paths)
         if loaded.unreadable:
             raise UnreadableManifestsError(loaded.unreadable)
+        made = cls.of(loaded.objects, trust_domain, networks)
+        made.findings = loaded.findings
+        return made
+
+    @classmethod
+    def of(
+        cls,
+        objects: Iterable[AnyObject],
+        trust_domain: str = DEFAULT_TRUST_DOMAIN,
+        networks: tuple[str, ...] = (),
+    ) -> Manifests:
+        """Make a world of objects, wherever they come from."""
         world = World()
-        written = ((each.key, each) for each in loaded.objects)
+        written = ((each.key, each) for each in objects)
         world.apply([*absent(networks), *with_networks(written, networks)])
-        return cls(Compiler(world, trust_domain), loaded.unreadable, loaded.findings)
+        return cls(Compiler(world, trust_domain))
 
     @property
     def world(self) -> World:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 FieldPath = tuple[str | int, ...]
 """A place in a document: `("spec", "networks", 0, "cidr")`."""
@@ -35,6 +36,14 @@ def parse_path(text: str) -> FieldPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Authorship:
+    """Who last said something of an object in a cluster: a field manager (`kubectl`, `argocd-controller`)."""
+
+    manager: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where a thing was written. Lines and columns count from 1; 0 means that they aren't known."""
 
@@ -42,6 +51,8 @@ class Origin:
     line: int = 0
     column: int = 0
     generation: int | None = None
+    authorship: Authorship | None = field(default=None, compare=False)
+    """In a cluster; of a file, its history is asked."""
 
     @property
     def text(self) -> str:

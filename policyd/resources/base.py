@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from policyd.model.finding import Finding
 from policyd.model.names import ObjectKey
-from policyd.model.origin import NO_POSITIONS, FieldPath, Origin, Positions, parse_path
+from policyd.model.origin import NO_POSITIONS, Authorship, FieldPath, Origin, Positions, parse_path
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -21,11 +21,12 @@ class Document:
     content: Mapping[str, object]
     positions: Positions = NO_POSITIONS
     file: str | None = None
+    authorship: Authorship | None = field(default=None, compare=False)
 
     def origin(self, path: FieldPath | str = (), generation: int | None = None) -> Origin:
         """Where a field was written, or the nearest field around it that is there."""
         line, column = self.positions.find(path) or (0, 0)
-        return Origin(self.file, line, column, generation)
+        return Origin(self.file, line, column, generation, self.authorship)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,9 +49,11 @@ class Batch:
     """Everything from one file save, or from at most 50 ms: it becomes one table (design §8).
 
     `revision` rises by one with each batch of a source; `findings` are what is wrong with the source itself
-    now: files that are no YAML, objects written twice. A batch may hold findings and no events.
+    now: files that are no YAML, objects written twice. A batch may hold findings and no events. `versions`
+    say of each kind up to where everything is in this batch or was in one before, where the source knows.
     """
 
     revision: int
     events: tuple[Event, ...] = ()
     findings: tuple[Finding, ...] = ()
+    versions: tuple[tuple[str, int], ...] = ()

@@ -16,7 +16,7 @@ from policyd.model.finding import Finding
 from policyd.model.origin import Origin
 from policyd.resources.checks import ENGINE, Checks
 from policyd.sources.events import Batch, Event
-from policyd.sources.files import UNREAD, FileContent, Signature, find, read_file, signature
+from policyd.sources.files import UNREAD, FileContent, Signature, find, load, read_file, signature
 from policyd.sources.holdings import Holdings
 
 GATHER_MS = 50
@@ -57,6 +57,23 @@ class Folder:
             self._notify = RustNotify([str(path)], False, False, 300, True, False)
         except (OSError, WatchfilesRustInternalError) as error:
             raise SourceError(f"{path}: can't be watched: {error}") from error
+
+    counts_itself = False
+    behind: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    async def begin(self) -> Batch:
+        """Return all that is there now. Raises SourceError where a file is no YAML (semantics U6)."""
+        unreadable = load([self._path]).unreadable
+        if unreadable:
+            raise SourceError("\n".join(problem.text for problem in unreadable))
+        return self.start()
+
+    def hasten(self, kind: str, version: int) -> None:
+        """Do nothing: what a folder holds is known at once."""
 
     def start(self) -> Batch:
         """All that is there now, as additions."""

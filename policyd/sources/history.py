@@ -1,4 +1,4 @@
-"""Who wrote a line, and when: from git where there is git, else the file's time."""
+"""Who wrote something, and when: of a file from git, else its time; in a cluster the field manager."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class Written:
 def written(origin: Origin) -> Written | None:
     """Who wrote what stands at an origin.
 
-    None where that is no file or the file is gone. Asks git each time.
+    None where that is neither known of the object nor in a file, or the file is gone. Asks git each time.
     """
     if origin.file is None:
-        return None
+        told = origin.authorship
+        return None if told is None else Written(told.at, told.manager)
     path = Path(origin.file)
     try:
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -19,10 +19,11 @@ from policyd.audit.record import Writer
 from policyd.audit.sqlite import SqliteStore
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run
-from policyd.distribute.basis import Counters
+from policyd.distribute.basis import Basis
 from policyd.distribute.controller import Controller
 from policyd.distribute.envelope import Hashes
 from policyd.distribute.trail import Trail
+from policyd.sources.folder import Folder
 from tests.unit.policyd.cli.test_commands import WORLD
 from tests.unit.policyd.distribute.conftest import leaf
 
@@ -58,11 +59,11 @@ class Told:
     def __init__(self, folder: Path, store: SqliteStore, state: Path) -> None:
         self.folder = folder
         self.store = store
-        self.controller = Controller((folder,), "test")
+        self.controller = Controller([Folder(folder)], "test")
         self.trail = Trail(store)
         self.controller.trail = self.trail
         store.in_force = self.trail.in_force
-        self.controller.start(Counters(state / "basis.json", [str(folder)]))
+        self.basis = Basis(state / "basis.json", self.controller.sources)
         self.chain = Chain(WRITER)
         self.count = 0
 
@@ -122,6 +123,7 @@ async def told(tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) 
     (folder / "world.yaml").write_text(WORLD)
     (folder / "pod.json").write_text(json.dumps(POD))
     made = Told(folder, opened(), tmp_path)
+    await made.controller.start(made.basis)
     following = asyncio.create_task(made.controller.follow())
     made.now()
     await made.recorded(1)
@@ -256,6 +258,7 @@ async def test_after_a_restart_the_history_goes_on(
     path = told.folder / "world.yaml"
     path.write_text(WORLD.replace(GRANT, NARROW))
     again = Told(told.folder, opened(), tmp_path)
+    await again.controller.start(again.basis)
     try:
         again.now()
         await again.recorded(2)

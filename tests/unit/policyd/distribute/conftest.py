@@ -75,6 +75,7 @@ class FakeTeller:
     error: Exception | None = None
     broken: str | None = None
     asked: int = 0
+    hastened: wire.Held | None = None
 
     def contents(self, caller: Leaf, services: tuple[str, ...], reader_version: int) -> Contents:
         self.asked += 1
@@ -84,6 +85,9 @@ class FakeTeller:
         hashes = Hashes(_hash(self.snapshot), _hash(self.facts), _hash(discovery))
         subject = Subject("test", "deployment/shop/cart", caller.pod_uid or "")
         return Contents(subject, hashes, self.snapshot, self.facts, discovery)
+
+    def hasten(self, held: wire.Held) -> None:
+        self.hastened = held
 
     def standing(self) -> Standing:
         return Standing(self.epoch, self.basis, int(datetime.now(UTC).timestamp() * 1000))

@@ -41,6 +41,7 @@ def test_the_pods_folder_comes_first(tmp_path: Path) -> None:
         ("listen", "nowhere"),
         ("folders", []),
         ("folders", "manifests"),
+        ("cluster", {"token": "x"}),
         ("identity", {"address": "x", "more": 1}),
         ("extraClusterNetworks", ["127.0.0.1/8"]),
     ],
@@ -55,6 +56,14 @@ def test_where_denials_are_kept_unless_it_is_said(tmp_path: Path) -> None:
     assert found.audit_folder == found.state_dir / "audit"
     said = _read(tmp_path, audit={"folder": "/a", "age": "48h", "sizeBytes": 2**25})
     assert (said.audit_folder, said.audit.age.days, said.audit.size_bytes) == (Path("/a"), 2, 2**25)
+
+
+def test_a_cluster_takes_the_place_of_folders(tmp_path: Path) -> None:
+    found = _read(tmp_path, folders=[], cluster={"kubeconfig": "config", "context": "c"})
+    assert found.sources == ()
+    assert found.cluster is not None
+    assert found.cluster.kubeconfig == Path("config")
+    assert _read(tmp_path, cluster={}).cluster is not None
 
 
 @pytest.mark.parametrize("audit", [{"sizeBytes": 1000}, {"age": "soon"}, {"path": "/a"}])

@@ -1,0 +1,80 @@
+"""CRDs of the kinds that tests use, with or without what they say of fields."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.api.rig import ApiServer, RigError
+
+OURS = Path(__file__).parents[2] / "crds"
+ESTABLISHED_SECONDS = 20.0
+
+
+def lax(group: str, version: str, kind: str, plural: str, scope: str = "Namespaced") -> dict[str, Any]:
+    """Return a CRD that takes anything: what was stored before a schema, or past it, looks like that."""
+    anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {
+            "group": group,
+            "scope": scope,
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [
+                {
+                    "name": version,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": anything},
+                    "subresources": {"status": {}},
+                }
+            ],
+        },
+    }
+
+
+def ours() -> list[dict[str, Any]]:
+    """Return the CRDs of our group, lax."""
+    found = []
+    for file in sorted(OURS.glob("*.yaml")):
+        spec = yaml.safe_load(file.read_text())["spec"]
+        names = spec["names"]
+        made = lax(spec["group"], spec["versions"][0]["name"], names["kind"], names["plural"], spec["scope"])
+        found.append(made)
+    return found
+
+
+def install(api: ApiServer, *crds: dict[str, Any]) -> None:
+    """Create CRDs and wait until they are served; one that is there stays."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    there = {each["metadata"]["name"] for each in api.request("GET", path)["items"]}
+    for crd in crds:
+        if crd["metadata"]["name"] not in there:
+            api.request("POST", path, crd)
+    for crd in crds:
+        spec = crd["spec"]
+        served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        _wait_served(api, served)
+
+
+def remove(api: ApiServer, name: str) -> None:
+    """Delete a CRD, and with it its objects."""
+    api.request("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+
+
+def _wait_served(api: ApiServer, path: str) -> None:
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    while True:
+        try:
+            api.request("GET", path)
+        except RigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
