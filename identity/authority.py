@@ -53,6 +53,7 @@ class Authority:
         self._material = load_material(folder, trust_domain, now)
         self._issuer = self._make_issuer(now)
         self._bundles = self._make_bundles(now)
+        self._issued_until: dict[x509.Certificate, datetime] = {}
 
     @property
     def bundles(self) -> TrustBundles:
@@ -86,7 +87,14 @@ class Authority:
             recheck(leaf, Expected.of(plan, issuer))
         except RecheckError as error:
             raise Refused(Code.INTERNAL, f"the certificate made isn't the one meant: {error}") from error
+        self._issued_until[anchor] = max(end, self._issued_until.get(anchor, end))
         return Issued((leaf, *self._issuer.chain), plan)
+
+    def orphaned_until(self, now: datetime) -> datetime | None:
+        """Return when the last certificate of ours ends whose root is trusted no longer; None without one."""
+        roots = self._material.roots
+        ends = [end for root, end in self._issued_until.items() if root not in roots and end > now]
+        return max(ends, default=None)
 
     def keep_up(self, now: datetime) -> bool:
         """Make the intermediate anew at half its life; whether it did."""

@@ -23,11 +23,11 @@ from servicekit.leaf import Leaf
 CLOCK_TOLERANCE_MILLIS = 5 * 60 * 1000
 """How far behind the latest issuance the clock may be (security A.8 ID-08)."""
 
-Revoked = Callable[[SpiffeId, str, str | None], bool]
-"""(identity, pod uid, SHA-256 of the certificate shown) → whether MeshDefaults.revoked cuts it."""
+Revoked = Callable[[SpiffeId, str, Leaf | None], bool]
+"""(identity, pod uid, certificate shown) → whether MeshDefaults.revoked cuts it; raises Refused."""
 
 
-def nothing_revoked(_identity: SpiffeId, _pod_uid: str, _certificate: str | None) -> bool:
+def nothing_revoked(_identity: SpiffeId, _pod_uid: str, _shown: Leaf | None) -> bool:
     return False
 
 
@@ -94,7 +94,7 @@ class Issuance:
         if shown is not None and shown.not_after <= datetime.now(UTC):
             raise Refused(Code.PEER_MISMATCH, "the certificate of this connection has expired; connect anew")
         self._checks.limits.spend((identity, caller.pod_uid))
-        if self._checks.revoked(identity, caller.pod_uid, None if shown is None else shown.sha256):
+        if self._checks.revoked(identity, caller.pod_uid, shown):
             raise Refused(Code.REVOKED, f"{identity}, pod uid {caller.pod_uid}, is revoked")
         await self._checks.pods.require(caller)
         return identity

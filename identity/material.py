@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,16 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from identity.guarded import MaterialError, read_guarded, settled_folder
 from identity.profile import BACKDATE, root_builder
 from identity.spiffe_id import TrustDomain
 from servicekit.leaf import X509_FAULTS
 
-MAX_FILE_BYTES = 256 * 1024
 ROOT_LIFETIME = timedelta(days=365)
-
-
-class MaterialError(ValueError):
-    """Root or issuer can't be used; one line that names the file, what is wrong and what is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +53,10 @@ class Material:
 def load_material(folder: Path, trust_domain: TrustDomain, now: datetime) -> Material:
     """Read `root.crt` with `root.key`, or with `issuer.crt` and `issuer.key`; raises MaterialError.
 
-    `root.crt` may hold several roots, old and new during a rotation; all of them become the trust bundle.
+    `root.crt` may hold several roots, old and new during a rotation; all of them become the trust bundle. A
+    mounted Secret is read as of one moment, however the kubelet replaces it meanwhile.
     """
-    _check_folder(folder)
+    folder = settled_folder(folder)
     roots = _read_certificates(folder / "root.crt")
     for root in roots:
         _check_ca(root, f"{folder / 'root.crt'}", now)
@@ -110,50 +106,9 @@ def _create(path: Path, content: bytes, mode: int) -> None:
         os.fsync(writer.fileno())
 
 
-def _check_folder(folder: Path) -> None:
-    try:
-        found = folder.lstat()
-    except OSError as error:
-        raise MaterialError(
-            f"issuerFolder {folder}: {error.strerror}; give identity a root or issuer"
-        ) from error
-    if not stat.S_ISDIR(found.st_mode):
-        raise MaterialError(f"issuerFolder {folder}: expected a folder, not a link or file")
-    _check_owner(folder, found)
-    if found.st_mode & 0o022:
-        raise MaterialError(f"issuerFolder {folder}: others may write to it; chmod go-w {folder}")
-
-
-def _check_owner(path: Path, found: os.stat_result) -> None:
-    if found.st_uid not in (os.geteuid(), 0):
-        raise MaterialError(f"{path}: owned by uid {found.st_uid}; expected {os.geteuid()} or root")
-
-
-def _read(path: Path, *, secret: bool) -> bytes:
-    """Read a plain file of ours; the checks and the reading are of one open file."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        what = "is a symbolic link; expected a plain file" if path.is_symlink() else error.strerror
-        raise MaterialError(f"{path}: {what}") from error
-    with os.fdopen(file, "rb") as reader:
-        found = os.fstat(reader.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise MaterialError(f"{path}: expected a plain file")
-        _check_owner(path, found)
-        if found.st_mode & (0o077 if secret else 0o022):
-            raise MaterialError(
-                f"{path}: mode {stat.S_IMODE(found.st_mode):04o}; chmod {'600' if secret else 'go-w'} {path}"
-            )
-        content = reader.read(MAX_FILE_BYTES + 1)
-    if len(content) > MAX_FILE_BYTES:
-        raise MaterialError(f"{path}: expected at most {MAX_FILE_BYTES} bytes")
-    return content
-
-
 def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     try:
-        certificates = tuple(x509.load_pem_x509_certificates(_read(path, secret=False)))
+        certificates = tuple(x509.load_pem_x509_certificates(read_guarded(path, secret=False)))
     except MaterialError:
         raise
     except X509_FAULTS as error:
@@ -162,7 +117,7 @@ def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    content = _read(path, secret=True)
+    content = read_guarded(path, secret=True)
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -29,11 +30,35 @@ class Metrics:
             "identity_reload_failures", "Times the issuer folder couldn't be used", registry=self.registry
         )
 
+        self._reviews = Counter(
+            "identity_token_reviews",
+            "TokenReviews, by outcome: yes, no, unclear, remembered (none was made)",
+            ["outcome"],
+            registry=self.registry,
+        )
+
     def issued(self, seconds: float) -> None:
         self._issued.observe(seconds)
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()
+
+    def watch_state_age(self, age: Callable[[], float | None]) -> None:
+        """Show for how many seconds it hasn't been known which pods there are; NaN before it ever was."""
+        gauge = Gauge(
+            "identity_cluster_state_age_seconds",
+            "For how long the API server hasn't said which pods there are",
+            registry=self.registry,
+        )
+
+        def read() -> float:
+            seconds = age()
+            return math.nan if seconds is None else seconds
+
+        gauge.set_function(read)
+
+    def reviewed(self, outcome: str) -> None:
+        self._reviews.labels(outcome).inc()
 
     def reload_failed(self) -> None:
         self._reload_failures.inc()

@@ -32,6 +32,17 @@ class TokenSettings(Config):
     audience: str
 
 
+class ClusterSettings(Config):
+    """The API server says who asks, and which pods there are."""
+
+    audience: str
+    """Of the pods' projected tokens."""
+    kubeconfig: FilePath | None = None
+    """None: as the pod that identity runs in."""
+    publish_bundle: bool = True
+    """Whether the roots are written into every namespace, and a ClusterTrustBundle where there are such."""
+
+
 class Settings(Config):
     """What `identity --config FILE` reads."""
 
@@ -39,7 +50,8 @@ class Settings(Config):
     control_plane_namespace: str = "policyd"
     listen: Address
     issuer_folder: FilePath
-    tokens: TokenSettings
+    cluster: ClusterSettings | None = None
+    tokens: TokenSettings | None = None
     pods_folder: FilePath | None = None
     without_pods: bool = False
     journal: FilePath
@@ -47,8 +59,14 @@ class Settings(Config):
     leaf_lifetime: Annotated[Duration, AfterValidator(_check_leaf_lifetime)] = LONGEST_LEAF
 
     @model_validator(mode="after")
-    def _choose_pods(self) -> Self:
-        """Refuse to guess whether pods are to be checked."""
+    def _choose_source(self) -> Self:
+        """Refuse to guess who says which tokens are good, and whether pods are to be checked."""
+        if (self.cluster is None) == (self.tokens is None):
+            raise ValueError("expected either tokens, checked by a file of keys, or cluster")
+        if self.cluster is not None:
+            if self.pods_folder is not None or self.without_pods:
+                raise ValueError("expected neither podsFolder nor withoutPods beside cluster")
+            return self
         if (self.pods_folder is None) != self.without_pods:
             raise ValueError("expected either podsFolder, or withoutPods: true to take the tokens' word")
         return self

@@ -1,16 +1,15 @@
-"""ServiceAccount tokens: who is asking. Verified offline against the issuer's JWKS, pinned and strict.
+"""ServiceAccount tokens: who is asking. What can be said offline, by the issuer's keys, pinned and strict.
 
-TokenReview implements the same `TokenVerifier`: authoritative at first issuance, and for keys the JWKS lacks.
+`JwksTokenVerifier` has nothing but a file of keys; `identity.cluster.tokens` asks the API server too.
 """
 
 from __future__ import annotations
 
 import binascii
-import json
 import re
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +17,15 @@ from typing import Any, Protocol
 import jwt
 import msgspec
 
+from identity.jwks import Issuer, JwksError, read_jwks, strict_json
 from identity.refusal import Code, Refused
 from servicekit.leaf import is_pod_uid
 
 MAX_TOKEN_BYTES = 16 * 1024
 SKEW_SECONDS = 60
 """How far an API server's clock may be ahead of ours (`nbf`, `iat`); `exp` is not extended."""
-ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512"})
-MIN_RSA_BITS = 2048
+MAX_TOKEN_ID = 200
+"""Characters of a token's `jti` that are written down."""
 _RELOAD_SECONDS = 1.0
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -46,7 +46,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True, rename={"bound": "kubernetes.io"}):
-    """What is read of a token, after its signature was verified."""
+    """What is read of a token."""
 
     iss: str
     sub: str
@@ -76,8 +76,39 @@ class TokenVerifier(Protocol):
     async def verify(self, token: str, *, renewal: bool) -> Caller: ...
 
 
-class JwksError(ValueError):
-    """A JWKS that can't be used; the message names the file and what is wrong."""
+class Undecided(Exception):  # noqa: N818 — an answer, not a fault
+    """The keys at hand say nothing of this token: another key or issuer. Nothing of it is verified."""
+
+
+def check_offline(token: str, issuer: Issuer, audience: str, now: float) -> Caller:
+    """Say who a token speaks for by the issuer's keys; `now` in seconds since 1970.
+
+    Raises Refused (TOKEN_INVALID, TOKEN_EXPIRED) where it is no good whoever signed it, or isn't signed as it
+    says; Undecided where that can't be known.
+    """
+    parts = token.split(".")
+    if len(token) > MAX_TOKEN_BYTES or len(parts) != 3 or not all(map(_BASE64URL.fullmatch, parts)):
+        raise _invalid("it isn't a signed JWT of at most 16 KiB")
+    header, payload, signature = map(_decode, parts)
+    key_id, key = _find_key(_strict(header), issuer)
+    # Read only what was verified: these very bytes.
+    if key is not None and not key.Algorithm.verify(token.rpartition(".")[0].encode(), key.key, signature):
+        raise _invalid("its signature doesn't verify")
+    claims = _read_claims(payload)
+    _check_claims(claims, audience, now)
+    if key is None:
+        raise Undecided(f"its key id {key_id[:80]!r} isn't among the issuer's keys")
+    if claims.iss != issuer.name:
+        raise Undecided("its issuer isn't ours")
+    bound = claims.bound
+    return Caller(
+        namespace=bound.namespace,
+        service_account=bound.serviceaccount.name,
+        service_account_uid=bound.serviceaccount.uid,
+        pod_name=bound.pod.name,
+        pod_uid=bound.pod.uid,
+        token_id=claims.jti[:MAX_TOKEN_ID],
+    )
 
 
 class JwksTokenVerifier:
@@ -85,56 +116,23 @@ class JwksTokenVerifier:
 
     def __init__(self, jwks: Path, issuer: str, audience: str, now: Callable[[], float] = time.time) -> None:
         self._path = jwks
-        self._issuer = issuer
         self._audience = audience
         self._now = now
-        self._keys = read_jwks(jwks)
+        self._issuer = Issuer(issuer, read_jwks(jwks))
         self._read_at = time.monotonic()
 
     async def verify(self, token: str, *, renewal: bool) -> Caller:  # noqa: ARG002 — both alike without a cluster
-        payload = self._verified_payload(token)
         try:
-            claims = msgspec.convert(payload, Claims)
-        except msgspec.ValidationError as error:
-            detail = f"the token isn't one bound to a ServiceAccount and a pod: {error}"
-            raise Refused(Code.TOKEN_INVALID, detail) from error
-        self._check_claims(claims)
-        bound = claims.bound
-        return Caller(
-            namespace=bound.namespace,
-            service_account=bound.serviceaccount.name,
-            service_account_uid=bound.serviceaccount.uid,
-            pod_name=bound.pod.name,
-            pod_uid=bound.pod.uid,
-            token_id=claims.jti[:200],
-        )
-
-    def _verified_payload(self, token: str) -> object:
-        """Check form and signature, and read exactly the bytes that were verified."""
-        parts = token.split(".")
-        if len(token) > MAX_TOKEN_BYTES or len(parts) != 3 or not all(map(_BASE64URL.fullmatch, parts)):
-            raise _invalid("it isn't a signed JWT of at most 16 KiB")
-        header = strict_json(_decode(parts[0]))
-        match header:
-            case {"alg": str(algorithm), "kid": str(key_id)} if "crit" not in header:
-                key = self._key(key_id, algorithm)
-            case _:
-                raise _invalid("its header needs `alg` and `kid`, and no `crit`")
-        signed = token.rpartition(".")[0].encode("ascii")
-        if not key.Algorithm.verify(signed, key.key, _decode(parts[2])):
-            raise _invalid("its signature doesn't verify")
-        return strict_json(_decode(parts[1]))
-
-    def _key(self, key_id: str, algorithm: str) -> jwt.PyJWK:
-        if key_id not in self._keys:
+            return self._check(token)
+        except Undecided:
             self._reload()
-        key = self._keys.get(key_id)
-        if key is None:
-            raise _invalid(f"its key id {key_id[:80]!r} isn't among the issuer's keys")
-        # The algorithm is the key's, never the token's choice: no `none`, no HMAC with a public key.
-        if algorithm != key.algorithm_name:
-            raise _invalid(f"its algorithm {algorithm[:20]!r} isn't its key's, {key.algorithm_name}")
-        return key
+        try:
+            return self._check(token)
+        except Undecided as undecided:
+            raise _invalid(str(undecided)) from undecided
+
+    def _check(self, token: str) -> Caller:
+        return check_offline(token, self._issuer, self._audience, self._now())
 
     def _reload(self) -> None:
         """Read the keys again, at most once a second; what can't be read changes nothing."""
@@ -142,83 +140,51 @@ class JwksTokenVerifier:
             return
         self._read_at = time.monotonic()
         try:
-            self._keys = read_jwks(self._path)
+            self._issuer = Issuer(self._issuer.name, read_jwks(self._path))
         except JwksError:
             return
 
-    def _check_claims(self, claims: Claims) -> None:
-        bound, now = claims.bound, self._now()
-        audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
-        if claims.iss != self._issuer:
-            raise _invalid("its issuer isn't ours")
-        if self._audience not in audiences:
-            raise _invalid(f"its audience isn't {self._audience!r}")
-        if now >= claims.exp:
-            raise Refused(Code.TOKEN_EXPIRED, "the token has expired; read it again from its file")
-        if claims.nbf > now + SKEW_SECONDS or claims.iat > now + SKEW_SECONDS:
-            raise _invalid("it isn't valid yet")
-        if claims.sub != f"system:serviceaccount:{bound.namespace}:{bound.serviceaccount.name}":
-            raise _invalid("its subject isn't the ServiceAccount it is bound to")
-        if not is_pod_uid(bound.pod.uid) or not bound.serviceaccount.uid or not bound.pod.name:
-            raise _invalid("it isn't bound to a pod and a ServiceAccount by their uids")
 
-
-def read_jwks(path: Path) -> dict[str, jwt.PyJWK]:
-    """Read the usable keys by key id; raises JwksError where a key is weak, private or listed twice."""
-    try:
-        document = strict_json(path.read_bytes())
-    except OSError as error:
-        raise JwksError(f"tokens.jwksFile {path}: {error.strerror}") from error
-    except Refused as error:
-        raise JwksError(f"tokens.jwksFile {path}: expected JSON, {error.detail}") from error
-    match document:
-        case {"keys": [_, *_] as entries}:
-            pass
+def _find_key(header: Any, issuer: Issuer) -> tuple[str, jwt.PyJWK | None]:
+    match header:
+        case {"alg": str(algorithm), "kid": str(key_id)} if "crit" not in header:
+            key = issuer.keys.get(key_id)
         case _:
-            raise JwksError(f'tokens.jwksFile {path}: expected {{"keys": [...]}} with at least one key')
-    keys: dict[str, jwt.PyJWK] = {}
-    for place, entry in enumerate(entries):
-        key_id, key = _read_key(entry, f"tokens.jwksFile {path}: keys[{place}]")
-        if key_id in keys:
-            raise JwksError(f"tokens.jwksFile {path}: keys[{place}]: key id {key_id!r} is there twice")
-        keys[key_id] = key
-    return keys
-
-
-def _read_key(entry: Any, place: str) -> tuple[str, jwt.PyJWK]:
-    match entry:
-        case {"kid": str(key_id), "alg": str(algorithm), "kty": "RSA" | "EC"} if algorithm in ALGORITHMS:
-            pass
-        case _:
-            raise JwksError(f"{place}: expected `kid`, `kty` RSA or EC, `alg` one of {sorted(ALGORITHMS)}")
-    if "d" in entry:
-        raise JwksError(f"{place}: expected a public key, got a private one")
-    try:
-        key = jwt.PyJWK.from_dict(entry)
-    except jwt.PyJWTError as error:
-        raise JwksError(f"{place}: {error}") from error
-    if getattr(key.key, "key_size", 0) < MIN_RSA_BITS and entry["kty"] == "RSA":
-        raise JwksError(f"{place}: expected an RSA key of at least {MIN_RSA_BITS} bits")
+            raise _invalid("its header needs `alg` and `kid`, and no `crit`")
+    # The algorithm is the key's, never the token's choice: no `none`, no HMAC with a public key.
+    if key is not None and algorithm != key.algorithm_name:
+        raise _invalid(f"its algorithm {algorithm[:20]!r} isn't its key's, {key.algorithm_name}")
     return key_id, key
 
 
-def strict_json(data: bytes) -> Any:
-    """Parse JSON without duplicate keys, NaN or deep nesting; raises Refused(TOKEN_INVALID)."""
+def _read_claims(payload: bytes) -> Claims:
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(f"it isn't strict JSON: {type(error).__name__}") from error
+        return msgspec.convert(_strict(payload), Claims)
+    except msgspec.ValidationError as error:
+        raise _invalid(f"it isn't one bound to a ServiceAccount and a pod: {error}") from error
 
 
-def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("duplicate key")
-    return fields
+def _check_claims(claims: Claims, audience: str, now: float) -> None:
+    """Refuse what no issuer could make good."""
+    bound = claims.bound
+    audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
+    if audience not in audiences:
+        raise _invalid(f"its audience isn't {audience!r}")
+    if now >= claims.exp:
+        raise Refused(Code.TOKEN_EXPIRED, "the token has expired; read it again from its file")
+    if claims.nbf > now + SKEW_SECONDS or claims.iat > now + SKEW_SECONDS:
+        raise _invalid("it isn't valid yet")
+    if claims.sub != f"system:serviceaccount:{bound.namespace}:{bound.serviceaccount.name}":
+        raise _invalid("its subject isn't the ServiceAccount it is bound to")
+    if not is_pod_uid(bound.pod.uid) or not bound.serviceaccount.uid or not bound.pod.name:
+        raise _invalid("it isn't bound to a pod and a ServiceAccount by their uids")
 
 
-def _no_constant(name: str) -> object:
-    raise ValueError(name)
+def _strict(data: bytes) -> Any:
+    try:
+        return strict_json(data)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
 
 
 def _decode(part: str) -> bytes:

@@ -11,8 +11,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from identity.authority import Authority
+from identity.guarded import MaterialError
 from identity.issuance import Issuance
-from identity.material import MaterialError
 from identity.metrics import Metrics
 from identity.refusal import Refused
 from identity.service import BundleFeed
@@ -83,6 +83,10 @@ class Upkeep:
             return False
         if changed:
             _log.info("issuer_reloaded", sequence=self._authority.bundles.sequence)
+            orphaned_until = self._authority.orphaned_until(now)
+            if orphaned_until is not None:
+                # Right where a root must go at once; in a rotation it is an outage until all have renewed.
+                _log.error("root_dropped_early", certificates_refused_until=orphaned_until.isoformat())
         return changed
 
     async def _renew_own(self) -> ssl.SSLContext:

@@ -72,6 +72,7 @@ class Request:
     body: bytes | None = None
     content_type: str = _JSON
     most_bytes: int = MOST_ANSWER_BYTES
+    accept: str = _JSON
 
 
 class Client:
@@ -102,7 +103,8 @@ class Client:
 
     async def raw(self, url: str, params: Mapping[str, str] | None = None) -> Answer:
         """Read what a path of the API server holds, like `/version` or `/openid/v1/jwks`."""
-        return await self.send(Request("GET", url, params or {}))
+        # Some of it has a media type of its own, which `application/json` alone doesn't accept.
+        return await self.send(Request("GET", url, params or {}, accept=f"{_JSON}, */*"))
 
     async def pages(
         self, path: ResourcePath, params: Mapping[str, str] | None = None
@@ -211,7 +213,7 @@ class Client:
         self, request: Request, timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         credentials = await self.access.current()
-        headers = {"Accept": _JSON, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
+        headers = {"Accept": request.accept, "Accept-Encoding": "identity", "User-Agent": _USER_AGENT}
         if request.body is not None:
             headers["Content-Type"] = request.content_type
         if credentials.authorization is not None:

@@ -95,6 +95,9 @@ class ApiServer:
                 "--requestheader-group-headers=X-Remote-Group",
                 "--requestheader-username-headers=X-Remote-User",
             ),
+            # Off by default before 1.37.
+            "--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true",
+            "--feature-gates=ClusterTrustBundle=true",
             *("--allow-privileged=true", "--endpoint-reconciler-type=none"),
         ]
 
@@ -170,6 +173,10 @@ class ApiServer:
         if not 200 <= status < 300:
             raise RigError(f"{method} {path}: {status} {answer.decode(errors='replace')}")
         return json.loads(answer)
+
+    def metrics(self) -> str:
+        """Return what the API server counts, in Prometheus' text format."""
+        return self._ask("GET", "/metrics", None, {})[1].decode()
 
     def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, bytes]:
         context = ssl.create_default_context(cafile=self.ca)

@@ -26,6 +26,15 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "key for all": (chmod_key, "chmod 600"),
     "unknown key": (lambda w: {"issuerFolders": "x"}, "issuerFolders"),
     "no jwks": (lambda w: (w.folder / "jwks.json").unlink() or {}, "jwks.json: No such file"),
+    "neither tokens nor cluster": (lambda w: {"tokens": ...}, "either tokens, checked by a file of keys, or"),
+    "cluster beside pods": (
+        lambda w: {"tokens": ..., "cluster": {"audience": "a"}},
+        "neither podsFolder nor withoutPods beside cluster",
+    ),
+    "no cluster": (
+        lambda w: {"tokens": ..., "podsFolder": ..., "cluster": {"audience": "a"}},
+        "this is no pod",
+    ),
     "neither pods nor without": (lambda w: {"podsFolder": None}, "either podsFolder, or withoutPods"),
     "both": (lambda w: {"withoutPods": True}, "either podsFolder, or withoutPods"),
     "listen without port": (lambda w: {"listen": "127.0.0.1"}, "expected host:port"),

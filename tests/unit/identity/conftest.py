@@ -20,6 +20,9 @@ from identity.pods import Unchecked
 from identity.spiffe_id import SpiffeId, TrustDomain
 from identity.tokens import JwksTokenVerifier
 from policyd.up.tokens import Holder, TokenIssuer
+from tests.unit.kubeapi.small_server import server
+
+__all__ = ["server"]
 
 AUDIENCE = "identity.test"
 TRUST_DOMAIN = TrustDomain("cluster.local")

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from identity.authority import Authority
-from identity.material import Material, MaterialError, create_root, load_material
+from identity.guarded import MaterialError
+from identity.material import Material, create_root, load_material
 from identity.profile import root_builder
 from identity.refusal import Code, Refused
 from identity.spiffe_id import TrustDomain
@@ -212,6 +213,21 @@ def test_id_07_a_new_root_is_taken_up_with_a_higher_sequence(root: Path) -> None
     assert authority.reload(NOW)
     issuer = x509.load_der_x509_certificate(authority.issue(WEB, "u", OTHER.public_key(), NOW).chain[1])
     issuer.verify_directly_issued_by(load(root).roots[0])
+
+
+@pytest.mark.promise("P-18")
+def test_p_18_a_root_that_goes_before_its_certificates_end_is_noticed(root: Path) -> None:
+    authority = Authority(root, TRUST_DOMAIN, timedelta(hours=24), NOW)
+    plan = authority.issue(WEB, "uid", OTHER.public_key(), NOW).plan
+    old = (root / "root.crt").read_bytes()
+    (root / "root.crt").write_bytes(make_root(OTHER) + old)
+    put_key(root / "root.key", OTHER)
+    assert authority.reload(NOW)
+    assert authority.orphaned_until(NOW) is None
+    (root / "root.crt").write_bytes(make_root(OTHER))
+    assert authority.reload(NOW)
+    assert authority.orphaned_until(NOW) == plan.not_after
+    assert authority.orphaned_until(plan.not_after) is None
 
 
 def test_the_intermediate_is_made_anew_at_half_its_life(root: Path) -> None:

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from identity.jwks import JwksError, read_jwks
 from identity.refusal import Code, Refused
-from identity.tokens import Caller, JwksError, JwksTokenVerifier, read_jwks
+from identity.tokens import Caller, JwksTokenVerifier
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 RSA = rsa.generate_private_key(65537, 2048)
