@@ -13,6 +13,8 @@ from typing import Protocol
 from servicekit.leaf import Leaf, read_leaf
 from servicekit.svid import Svid
 
+WEB_PROTOCOLS = ("http/1.1",)
+"""What ALPN offers where an API server calls."""
 HANDSHAKE_SECONDS = 5.0
 """How long a peer may take for its handshake (security A.2 TLS-13)."""
 
@@ -32,6 +34,21 @@ def server_context(svid: Svid, roots: Sequence[bytes], client: ssl.VerifyMode) -
     return context
 
 
+def web_context(key_pem: bytes, chain_pem: bytes, clients_pem: str | None = None) -> ssl.SSLContext:
+    """For accepting HTTP/1.1 from clients outside the mesh.
+
+    Where `clients_pem` is given, only from those whose certificate it verifies.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _restrict(context, WEB_PROTOCOLS)
+    context.num_tickets = 0
+    if clients_pem is not None:
+        context.load_verify_locations(cadata=clients_pem)
+        context.verify_mode = ssl.CERT_REQUIRED
+    _load(context, key_pem + chain_pem)
+    return context
+
+
 def client_context(roots: Sequence[bytes], svid: Svid | None = None) -> ssl.SSLContext:
     """For connecting: the server's chain must end in `roots`; its SPIFFE ID is for the caller to check."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, roots)
@@ -48,10 +65,11 @@ class ServerTls:
     Each new connection takes the latest; those that are open keep what they were verified by.
     """
 
-    def __init__(self, latest: ssl.SSLContext) -> None:
+    def __init__(self, latest: ssl.SSLContext, protocols: Sequence[str] = ("h2",)) -> None:
+        """`protocols` are ALPN's, the same as those of `latest`."""
         self._latest = latest
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _restrict(self.context)
+        _restrict(self.context, protocols)
         self.context.verify_mode = latest.verify_mode
         self.context.num_tickets = 0
         self.context.sni_callback = self._switch
@@ -86,19 +104,22 @@ def _context(protocol: int, roots: Sequence[bytes]) -> ssl.SSLContext:
     return context
 
 
-def _restrict(context: ssl.SSLContext) -> None:
+def _restrict(context: ssl.SSLContext, protocols: Sequence[str] = ("h2",)) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(list(protocols))
 
 
 def _show(context: ssl.SSLContext, svid: Svid) -> None:
+    _load(context, svid.key_pem + b"".join(svid.chain_pem))
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
     """Load key and chain. Python's ssl reads them from a file only: one in memory, without a name."""
-    file = os.memfd_create("svid", os.MFD_CLOEXEC)
+    file = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(file, "wb", closefd=False) as writer:
-            writer.write(svid.key_pem)
-            writer.write(b"".join(svid.chain_pem))
+            writer.write(pem)
         context.load_cert_chain(f"/proc/self/fd/{file}")
     finally:
         os.close(file)

@@ -8,22 +8,28 @@ from pydantic import Field, model_validator
 
 from policyd.resources.conditions import When
 from policyd.resources.references import AuthenticationRef, TargetRef
-from policyd.resources.spec import Action, Instant, Items, Mode, Spec
+from policyd.resources.spec import Action, Cel, Instant, Items, Mode, Spec
 
 
 class AuthorizationPolicySpec(Spec):
     """Grants, refuses or asks on its target (semantics A1 to A7)."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
-            "self.requiredAuthenticationRefs.filter(ref, ref.kind == 'NetworkAuthentication').size() <= 1",
-            "expected at most one NetworkAuthentication",
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "self.requiredAuthenticationRefs"
+            ".filter(ref, ref.kind.lowerAscii() == 'networkauthentication').size() <= 1",
+            "expected at most one NetworkAuthentication in requiredAuthenticationRefs",
         ),
-        (
-            "self.requiredAuthenticationRefs.filter(ref, ref.kind != 'NetworkAuthentication').size() <= 1",
-            "expected at most one MeshTLSAuthentication or ServiceAccount",
+        Cel(
+            "self.requiredAuthenticationRefs"
+            ".filter(ref, ref.kind.lowerAscii() != 'networkauthentication').size() <= 1",
+            "expected at most one MeshTLSAuthentication or ServiceAccount in requiredAuthenticationRefs",
         ),
-        ("!has(self.validUntil) || self.action == 'Allow'", "validUntil is for action Allow only"),
+        Cel(
+            "!has(self.validUntil) || self.action == 'Allow'",
+            "validUntil: expected it on Allow only",
+            "'validUntil on action ' + self.action + ': expected it on Allow only'",
+        ),
     )
     ours_only: ClassVar[frozenset[str]] = frozenset({"action", "mode", "when", "validUntil"})
 

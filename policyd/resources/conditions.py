@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from policyd.errors import EngineError
 from policyd.resources.checks import Checks
-from policyd.resources.spec import Items, Spec, reading, shown
+from policyd.resources.spec import Cel, Items, Spec, reading, shown
 
 RESERVED_HEADERS = frozenset(
     {
@@ -122,10 +122,12 @@ Values = Annotated[Items[T], Field(min_length=1, max_length=256)]
 """What `in` and `notIn` list; never nothing (semantics I7)."""
 
 
-def _exactly_one(*fields: str) -> tuple[tuple[str, str], ...]:
+def _exactly_one(what: str, *fields: str) -> tuple[Cel, ...]:
     """Make the CEL rule that exactly one of the fields is given; `in` is a word of CEL's own."""
     given = ", ".join(f"has(self.{'__in__' if field == 'in' else field})" for field in fields)
-    return ((f"[{given}].exists_one(given, given)", f"expected exactly one of {', '.join(fields)}"),)
+    expected = f"expected exactly one of {', '.join(fields)}"
+    words = f"string([{given}].filter(given, given).size()) + ' {what} given: {expected}'"
+    return (Cel(f"[{given}].exists_one(given, given)", expected, words),)
 
 
 class _Test(Spec):
@@ -149,7 +151,7 @@ def to_written(attribute: str) -> str:
 class HeaderTest(_Test):
     """A test of a request's header."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix", "exists")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("tests", "in", "notIn", "prefix", "exists")
 
     name: HeaderName
     """The header's name, compared without case."""
@@ -166,7 +168,7 @@ class HeaderTest(_Test):
 class QueryTest(_Test):
     """A test of a key of a request's query."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix", "exists")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("tests", "in", "notIn", "prefix", "exists")
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
     """The key, compared byte for byte."""
@@ -183,7 +185,7 @@ class QueryTest(_Test):
 class MethodTest(_Test):
     """A test of a request's method."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("tests", "in", "notIn")
 
     in_: Annotated[Values[Method] | None, Field(alias="in")] = None
     """The method is one of these."""
@@ -194,7 +196,7 @@ class MethodTest(_Test):
 class HostTest(_Test):
     """A test of the host that a request asks for."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("tests", "in", "notIn")
 
     in_: Annotated[Values[Host] | None, Field(alias="in")] = None
     """The host is one of these; `*.` in front stands for one or more labels."""
@@ -205,7 +207,7 @@ class HostTest(_Test):
 class PathTest(_Test):
     """A test of a request's path, without the query."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("in", "notIn", "prefix")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("tests", "in", "notIn", "prefix")
 
     in_: Annotated[Values[Path] | None, Field(alias="in")] = None
     """The path is one of these."""
@@ -218,7 +220,7 @@ class PathTest(_Test):
 class WhenItem(Spec):
     """One condition on a request: exactly one of header, query, method, host and path."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = _exactly_one("header", "query", "method", "host", "path")
+    cel: ClassVar[tuple[Cel, ...]] = _exactly_one("subjects", "header", "query", "method", "host", "path")
 
     header: HeaderTest | None = None
     """A condition on a header."""

@@ -36,20 +36,42 @@ Schema = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """What `kubectl get` shows of an object; `wide` only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    wide: bool = False
+
+    def as_definition(self) -> Schema:
+        """Return it as an item of `additionalPrinterColumns`."""
+        made: Schema = {"name": self.name, "jsonPath": self.path, "type": self.type}
+        return made | {"priority": 1} if self.wide else made
+
+
+@dataclass(frozen=True, slots=True)
 class Crd:
-    """A kind of ours as the API server is told of it. `columns` are (name, JSONPath, type)."""
+    """A kind of ours as the API server is told of it."""
 
     kind: str
     plural: str
     short_name: str
     spec: type[Spec]
-    columns: tuple[tuple[str, str, str], ...]
+    columns: tuple[Column, ...]
     cluster_scoped: bool = False
 
 
-_TARGET = (("Target kind", ".spec.targetRef.kind", "string"), ("Target", ".spec.targetRef.name", "string"))
-_READY = (("Accepted", '.status.conditions[?(@.type=="Accepted")].status', "string"),)
-_AGE = (("Age", ".metadata.creationTimestamp", "date"),)
+_TARGET = (
+    Column("Target kind", ".spec.targetRef.kind"),
+    Column("Target", ".spec.targetRef.name"),
+)
+_READY = (
+    Column("Accepted", '.status.conditions[?(@.type=="Accepted")].status'),
+    Column("Reason", '.status.conditions[?(@.type=="Accepted")].reason', wide=True),
+)
+_ENFORCED = (Column("Enforced", ".status.enforced"),)
+_AGE = (Column("Age", ".metadata.creationTimestamp", "date"),)
 
 CRDS = (
     Crd(
@@ -58,10 +80,11 @@ CRDS = (
         "psrv",
         ServerSpec,
         (
-            ("Port", ".spec.port", "string"),
-            ("Protocol", ".spec.proxyProtocol", "string"),
-            ("Access policy", ".spec.accessPolicy", "string"),
+            Column("Port", ".spec.port"),
+            Column("Protocol", ".spec.proxyProtocol"),
+            Column("Default", ".spec.accessPolicy"),
             *_READY,
+            *_ENFORCED,
             *_AGE,
         ),
     ),
@@ -71,12 +94,12 @@ CRDS = (
         "pauthz",
         AuthorizationPolicySpec,
         (
-            ("Action", ".spec.action", "string"),
-            ("Mode", ".spec.mode", "string"),
+            Column("Action", ".spec.action"),
+            Column("Mode", ".spec.mode"),
             *_TARGET,
-            ("Valid until", ".spec.validUntil", "string"),
-            ("Enforcing", ".status.enforcing", "integer"),
             *_READY,
+            *_ENFORCED,
+            Column("Valid until", ".spec.validUntil", wide=True),
             *_AGE,
         ),
     ),
@@ -87,7 +110,7 @@ CRDS = (
         "regopolicies",
         "prego",
         RegoPolicySpec,
-        (("Mode", ".spec.mode", "string"), *_TARGET, *_READY, *_AGE),
+        (Column("Mode", ".spec.mode"), *_TARGET, *_READY, *_AGE),
     ),
     Crd(
         "MeshDefaults",
@@ -95,9 +118,9 @@ CRDS = (
         "mdef",
         MeshDefaultsSpec,
         (
-            ("Default", ".spec.defaultAccess", "string"),
-            ("Widest", ".spec.maxDefault", "string"),
-            ("Epoch", ".spec.epoch", "integer"),
+            Column("Default", ".spec.defaultAccess"),
+            Column("Widest", ".spec.maxDefault"),
+            Column("Epoch", ".spec.epoch", "integer", wide=True),
             *_READY,
             *_AGE,
         ),
@@ -158,7 +181,7 @@ def _numbers(made: Schema) -> Schema:
 def undescribed(schema: Schema, path: str = "") -> Iterable[str]:
     """Return the fields below a schema that have no description."""
     for name, field in schema.get("properties", {}).items():
-        if not field.get("description"):
+        if not field.get("description") and f"{path}.{name}" != ".metadata":
             yield f"{path}.{name}"
         yield from undescribed(field, f"{path}.{name}")
     if isinstance(schema.get("items"), Mapping):
@@ -218,6 +241,11 @@ _STATUS: Schema = {
             "minimum": 0,
             "description": "How many of these enforce this generation of it.",
         },
+        "enforced": {
+            "type": "string",
+            "maxLength": 32,
+            "description": "The same as `enforcing/workloads`, for `kubectl get`.",
+        },
         "conditions": {
             "type": "array",
             "maxItems": 16,
@@ -235,7 +263,7 @@ def definition(crd: Crd) -> Schema:
     properties: Schema = {
         "apiVersion": {"type": "string", "description": "The version of the object's schema."},
         "kind": {"type": "string", "description": "The kind of the object."},
-        "metadata": {"type": "object", "description": "The object's metadata."},
+        "metadata": {"type": "object"},  # the API server's own; it takes nothing else here
         "spec": schema_of(crd.spec),
         "status": _STATUS,
     }
@@ -244,9 +272,7 @@ def definition(crd: Crd) -> Schema:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "additionalPrinterColumns": [
-            {"name": name, "jsonPath": path, "type": kind} for name, path, kind in crd.columns
-        ],
+        "additionalPrinterColumns": [each.as_definition() for each in crd.columns],
         "subresources": {"status": {}},
         "schema": {
             "openAPIV3Schema": {

@@ -12,7 +12,7 @@ from policyd.resources.conditions import When
 from policyd.resources.identities import IdentityForm, SpiffeId
 from policyd.resources.instants import read_duration
 from policyd.resources.networks import Cidr, Network
-from policyd.resources.spec import Access, Instant, Items, Mode, NamespaceName, ObjectName, Spec
+from policyd.resources.spec import Access, Cel, Instant, Items, Mode, NamespaceName, ObjectName, Spec
 
 CLUSTER_NETWORKS = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8")
 OPAQUE_PORTS = (25, 587, 3306, 4444, 5432, 6379, 9300, 11211)
@@ -40,8 +40,12 @@ class UnreadableItem:
 
 
 class _Item(Spec):
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("has(self.identities) || has(self.networks)", "expected identities, networks or both"),
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel("has(self.identities) || has(self.networks)", "expected identities, networks or both"),
+        Cel(
+            "has(self.identities) || !has(self.except) || self.except.size() == 0",
+            "except without identities: nothing to except from",
+        ),
     )
 
     name: ObjectName
@@ -69,9 +73,9 @@ class _Item(Spec):
 class DenyItem(_Item):
     """Refuses what matches, in the whole mesh."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
+    cel: ClassVar[tuple[Cel, ...]] = (
         *_Item.cel,
-        (
+        Cel(
             "!has(self.identities) || has(self.withoutIdentity)",
             "expected withoutIdentity: Refuse or Ignore, because identities are given",
         ),
@@ -97,8 +101,8 @@ class RequireItem(_Item):
 class Revoked(Spec):
     """An identity, a pod or a certificate that is refused (semantics I9)."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
             "[has(self.identity), has(self.podUID), has(self.certificateSHA256)].exists_one(given, given)",
             "expected exactly one of identity, podUID and certificateSHA256",
         ),

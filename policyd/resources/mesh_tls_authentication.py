@@ -10,7 +10,7 @@ from policyd.model.names import POLICYD
 from policyd.resources.identities import IdentityForm
 from policyd.resources.references import IdentityRef
 from policyd.resources.selectors import LabelSelector
-from policyd.resources.spec import Items, Spec, reading
+from policyd.resources.spec import Cel, Items, Spec, reading
 
 Identities = Annotated[Items[IdentityForm], Field(max_length=10_000)]
 IdentityRefs = Annotated[Items[IdentityRef], Field(max_length=1000)]
@@ -28,8 +28,8 @@ class IdentityExceptions(Spec):
 class MeshTLSAuthenticationSpec(Spec):
     """Identities: what is listed and selected adds up, `except` removes (semantics I4)."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
             "has(self.identities) || has(self.identityRefs) || has(self.namespaceSelector)",
             "expected at least one of identities, identityRefs and namespaceSelector",
         ),

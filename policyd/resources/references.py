@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, ValidationInfo, model_validator
 
 from policyd.model.names import CORE, GATEWAY, LINKERD_POLICY, POLICYD, ObjectKey
-from policyd.resources.spec import NamespaceName, ObjectName, Spec, reading, shown
+from policyd.resources.spec import Cel, NamespaceName, ObjectName, Spec, reading, shown
 
 GroupName = Annotated[str, Field(max_length=253)]
 KindName = Annotated[str, Field(min_length=1, max_length=63)]
@@ -26,6 +26,22 @@ def canonical(group: str, kind: str, allowed: Kinds) -> tuple[str, str] | None:
     return next(pairs, None)
 
 
+def _named(kinds: Kinds) -> str:
+    return ", ".join(sorted(f"{group or 'core'}/{kind}" for group, kind in kinds))
+
+
+def _only(kinds: Kinds) -> Cel:
+    """Make the CEL rule that a reference names one of these kinds, as `canonical` reads it."""
+    pairs = sorted(f"{group or 'core'}/{kind.lower()}" for group, kind in kinds)
+    group = "(self.group == '' ? 'core' : self.group)"
+    expected = f"can't be referred to here: expected one of {_named(kinds)}"
+    return Cel(
+        f"({group} + '/' + self.kind).lowerAscii() in {pairs}",
+        expected,
+        f"\"'\" + {group} + '/' + self.kind + \"' {expected}\"",
+    )
+
+
 class _Reference(Spec):
     allowed: ClassVar[Kinds] = frozenset()
 
@@ -39,12 +55,13 @@ class _Reference(Spec):
     @model_validator(mode="after")
     def _kind_is_allowed(self) -> Self:
         if canonical(self.group, self.kind, self.allowed) is None:
-            allowed = ", ".join(sorted(f"{group or 'core'}/{kind}" for group, kind in self.allowed))
             hint = ""
             if not self.group and any(kind.lower() == self.kind.lower() for _, kind in self.allowed):
                 hint = " (`group` is missing)"
             named = shown(f"{self.group or 'core'}/{self.kind}")
-            raise ValueError(f"{named} can't be referred to here{hint}: expected one of {allowed}")
+            raise ValueError(
+                f"{named} can't be referred to here{hint}: expected one of {_named(self.allowed)}"
+            )
         return self
 
     @property
@@ -66,6 +83,7 @@ class TargetRef(_Reference):
             (CORE, "Namespace"),
         }
     )
+    cel = (_only(allowed),)
 
     @model_validator(mode="after")
     def _namespace_is_own(self, info: ValidationInfo) -> Self:
@@ -102,12 +120,20 @@ class AuthenticationRef(_NamespacedReference):
             (CORE, "ServiceAccount"),
         }
     )
+    cel = (_only(allowed),)
 
 
 class IdentityRef(_NamespacedReference):
     """A ServiceAccount, or a Namespace for all of its ServiceAccounts. It need not exist (semantics I5)."""
 
     allowed = frozenset({(CORE, "ServiceAccount"), (CORE, "Namespace")})
+    cel = (
+        _only(allowed),
+        Cel(
+            "self.kind.lowerAscii() != 'namespace' || !has(self.__namespace__)",
+            "a Namespace has no `namespace`: expected the field to be absent",
+        ),
+    )
 
     @model_validator(mode="after")
     def _namespaces_have_no_namespace(self) -> Self:

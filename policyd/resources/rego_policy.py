@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from policyd.resources.references import TargetRef
-from policyd.resources.spec import Mode, ObjectName, Spec
+from policyd.resources.spec import Cel, Mode, ObjectName, Spec
 
 
 class ConfigMapKey(Spec):
@@ -32,8 +32,8 @@ class OpaDecision(Spec):
 class RegoPolicySpec(Spec):
     """A Rego module, from one of three places."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
             "[has(self.module), has(self.configMapRef), has(self.opa)].exists_one(given, given)",
             "expected exactly one of module, configMapRef and opa",
         ),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from policyd.resources.spec import Items, Spec
+from policyd.resources.spec import Cel, Items, Spec
 
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
@@ -15,6 +15,19 @@ LabelValue = Annotated[str, Field(max_length=63)]
 
 class LabelExpression(Spec):
     """One requirement on one label."""
+
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
+            "!(self.operator in ['In', 'NotIn']) || (has(self.values) && self.values.size() > 0)",
+            "In and NotIn: expected at least one value",
+            "self.operator + ' without values: expected at least one'",
+        ),
+        Cel(
+            "self.operator in ['In', 'NotIn'] || !has(self.values) || self.values.size() == 0",
+            "Exists and DoesNotExist: expected no values",
+            "self.operator + ' with values: expected none'",
+        ),
+    )
 
     key: LabelKey
     """The label's key."""

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from policyd.resources.selectors import LabelSelector
-from policyd.resources.spec import Access, Items, Spec, shown
+from policyd.resources.spec import Access, Cel, Items, Spec, shown
 
 Protocol = Literal["unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"]
 PathMode = Literal["strict", "merge", "opaque"]
@@ -32,8 +32,29 @@ def _port(value: object) -> object:
     return value
 
 
+_PORT_CEL = (
+    Cel(
+        "type(self) != int || (self >= 1 && self <= 65535)",
+        "expected a number from 1 to 65535",
+        "string(self) + ' is no port: expected a number from 1 to 65535'",
+    ),
+    Cel(
+        "type(self) != string || self.matches('^[0-9-]*[a-z][a-z0-9-]*$')",
+        "expected a container port's name",
+        "\"'\" + string(self) + \"' is no port's name: "
+        'expected a-z, 0-9 and `-`, at most 15, at least one letter"',
+    ),
+)
 PortOrName = Annotated[
-    int | str, BeforeValidator(_port), WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 15})
+    int | str,
+    BeforeValidator(_port),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 15,
+            "x-kubernetes-validations": [each.as_schema() for each in _PORT_CEL],
+        }
+    ),
 ]
 """A port's number, or the name of container ports."""
 
@@ -41,8 +62,8 @@ PortOrName = Annotated[
 class ServerSpec(Spec):
     """A port of the workloads that a selector matches, its protocol and its default (semantics W2, W3)."""
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = (
-        (
+    cel: ClassVar[tuple[Cel, ...]] = (
+        Cel(
             "has(self.podSelector) != has(self.externalWorkloadSelector)",
             "expected exactly one of podSelector and externalWorkloadSelector",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo
 from pydantic.alias_generators import to_camel
@@ -31,6 +31,23 @@ def reading(info: ValidationInfo) -> Reading:
     return info.context if isinstance(info.context, Reading) else Reading()
 
 
+class Cel(NamedTuple):
+    """A rule for the API server: it must hold, or `message` is said.
+
+    `words` is an expression for a message that shows the value, as the reader's does; `message` then stands
+    for it where it can't be worked out.
+    """
+
+    rule: str
+    message: str
+    words: str = ""
+
+    def as_schema(self) -> dict[str, str]:
+        """Return it as an item of `x-kubernetes-validations`."""
+        made = {"rule": self.rule, "message": self.message}
+        return made | {"messageExpression": self.words} if self.words else made
+
+
 class Spec(BaseModel):
     """Strict: unknown fields refused, nothing converted.
 
@@ -48,8 +65,8 @@ class Spec(BaseModel):
         use_attribute_docstrings=True,
     )
 
-    cel: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Rules over several fields for the API server, where they are simple: (CEL expression, message)."""
+    cel: ClassVar[tuple[Cel, ...]] = ()
+    """Rules over several fields for the API server: what CEL can say, in the words of the reader."""
 
     ours_only: ClassVar[frozenset[str]] = frozenset()
     """Fields, as written, that our group adds to Linkerd's kind of the same name."""
@@ -61,7 +78,7 @@ class Spec(BaseModel):
         """Give the schema with the model's CEL rules, for the generator of CRDs."""
         made = handler.resolve_ref_schema(handler(schema))
         if cls.cel:
-            made["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in cls.cel]
+            made["x-kubernetes-validations"] = [each.as_schema() for each in cls.cel]
         return made
 
     @classmethod

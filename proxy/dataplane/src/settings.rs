@@ -4,9 +4,9 @@
 //! default but `workers` and `memoryMib`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use engine::identity::SpiffeId;
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use serde::Deserialize;
 use crate::limits;
 
 const MOST_BYTES: u64 = 1024 * 1024;
+/// What `--config` begins with where the settings are in a variable: `env:NAME` (decision record 14).
+const VARIABLE: &str = "env:";
 const MOST_WORKERS: usize = 64;
 const LEAST_MEMORY_MIB: usize = 16;
 const MOST_MEMORY_MIB: usize = 65_536;
@@ -122,15 +124,15 @@ fn memory_mib() -> usize {
 }
 
 impl Settings {
-    /// Reads and checks a settings file.
+    /// Reads and checks settings: a file's, or with `env:NAME` a variable's, as an injected pod has them.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let file = path.display().to_string();
         let broken = |problem: String| SettingsError::File { file: file.clone(), problem };
-        let length = fs::metadata(path).map_err(|error| broken(error.to_string()))?.len();
-        if length > MOST_BYTES {
-            return Err(broken(format!("{length} bytes: expected at most {MOST_BYTES}")));
-        }
-        let text = fs::read(path).map_err(|error| broken(error.to_string()))?;
+        let text = match file.strip_prefix(VARIABLE) {
+            Some(name) => env::var(name).map(String::into_bytes).map_err(|error| error.to_string()),
+            None => text_of(path),
+        };
+        let text = text.map_err(broken)?;
         let settings: Self =
             serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
         match settings.problem() {
@@ -257,6 +259,14 @@ impl Settings {
         }
         None
     }
+}
+
+fn text_of(path: &Path) -> Result<Vec<u8>, String> {
+    let length = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > MOST_BYTES {
+        return Err(format!("{length} bytes: expected at most {MOST_BYTES}"));
+    }
+    fs::read(path).map_err(|error| error.to_string())
 }
 
 fn spiffe(trust_domain: &str, namespace: &str, service_account: &str) -> String {

@@ -33,6 +33,19 @@ fn the_documented_settings_are_read() {
     assert_eq!((settings.workers, settings.memory_mib), (1, 64));
 }
 
+/// A process's own variable can't be set here without `unsafe`; cargo sets this one, which is no JSON.
+#[test]
+fn settings_in_a_variable_are_read_from_there() {
+    let found = |name: &str| Settings::read(Path::new(name)).unwrap_err().to_string();
+    let broken = found("env:CARGO_PKG_NAME");
+    assert!(
+        broken.starts_with("env:CARGO_PKG_NAME: expected value at line 1 column 1"),
+        "{broken}"
+    );
+    let missing = found("env:POLICYD_NO_SUCH_VARIABLE");
+    assert_eq!(missing, "env:POLICYD_NO_SUCH_VARIABLE: environment variable not found");
+}
+
 #[test]
 fn a_mistake_names_field_value_and_what_was_expected() {
     let cases = [

@@ -1,0 +1,44 @@
+"""Figures of the injector. Names and labels are few and fixed, whatever is asked."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+
+class AdmissionMetrics:
+    """Counters in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._reviews = Counter(
+            "policyd_admission_reviews",
+            "Reviews by webhook and what came of them: allowed, refused, bad (no review), failed (a bug).",
+            ["webhook", "outcome"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "policyd_admission_seconds",
+            "How long a review took, its arrival included.",
+            ["webhook"],
+            buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3),
+            registry=self.registry,
+        )
+        self.certificate_end = Gauge(
+            "policyd_admission_certificate_not_after_seconds",
+            "When the serving certificate ends (seconds since 1970).",
+            registry=self.registry,
+        )
+
+    def count(self, webhook: str, outcome: str) -> None:
+        """Count a review."""
+        self._reviews.labels(webhook, outcome).inc()
+
+    def time(self, webhook: str) -> AbstractContextManager[object]:
+        """Time a review."""
+        return self._seconds.labels(webhook).time()
+
+    def serve(self, host: str, port: int) -> None:
+        """Answer `/metrics` on an address of its own. Raises OSError."""
+        start_http_server(port, host, self.registry)
