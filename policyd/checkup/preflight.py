@@ -16,8 +16,8 @@ from policyd.install.objects import custom_resource_definitions, render
 from policyd.install.settings import InstallSettings
 from policyd.model.names import GATEWAY
 
-LEAST_VERSION = (1, 29)
-"""Native sidecars are on by default since 1.29 (KEP-753), and flowcontrol v1 is served."""
+LEAST_VERSION = (1, 30)
+"""Since 1.30 ValidatingAdmissionPolicy v1 is served (KEP-3488); native sidecars are on since 1.29."""
 MOST_SKEW_SECONDS = 60.0
 """Tokens may be this far ahead (identity's rule); certificates are backdated by five minutes."""
 NOTABLE_SKEW_SECONDS = 5.0

@@ -10,6 +10,7 @@ from typing import Any
 from kubeapi.client import Client, JsonObject, Request
 from kubeapi.errors import ApiError
 from kubeapi.path import ResourcePath
+from policyd.admission.injection import PROXY
 from policyd.install.choices import checked
 from policyd.install.names import STORED, STORED_KEY
 from policyd.install.settings import InstallSettings
@@ -18,8 +19,6 @@ NAMESPACES = ResourcePath("", "v1", "namespaces")
 CRDS = ResourcePath("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 PODS = ResourcePath("", "v1", "pods")
 _REVIEWS = ResourcePath("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
-PROXY = "policyd-proxy"
-"""The container that makes a pod a meshed one."""
 
 
 async def find(client: Client, path: ResourcePath, name: str) -> JsonObject | None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from identity.cluster import cluster_bundle
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
-from policyd.checkup.reading import PODS, has_proxy, items
+from policyd.checkup.reading import PODS, find, has_proxy, items
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
@@ -44,7 +45,7 @@ def command(force: bool, keep_policies: bool, namespace: str, **options: Any) ->
     if injected and not force:
         named = ", ".join(injected[:MOST_NAMED]) + (", …" if len(injected) > MOST_NAMED else "")
         raise Failure(f"{len(injected)} pods have a proxy: {named}; --force leaves them so", ExitCode.NO)
-    bundles = cluster.ask(lambda client: _bundles(client, namespace))
+    bundles = cluster.ask(_bundles)
     print_objects(_removed(settings, bundles, keep_policies=keep_policies))
     if not keep_policies:
         say("# With the CRDs all policies are deleted; --keep-policies leaves them.")
@@ -57,7 +58,8 @@ def _removed(settings: InstallSettings, bundles: list[Object], *, keep_policies:
     objects = render(settings, IssuerMaterial("", "", ""))
     if keep_policies:
         objects = [each for each in objects if each["kind"] != "MeshDefaults"]
-    return [_named(each) for each in in_order_of_removal([*crds, *bundles, *objects])]
+    # The namespace is the first of `objects`: bundles go after whoever would write them again, and before it.
+    return [_named(each) for each in in_order_of_removal([*crds, objects[0], *bundles, *objects[1:]])]
 
 
 def _named(value: Object) -> Object:
@@ -74,12 +76,18 @@ async def _injected(client: Client) -> list[str]:
     return sorted(found)
 
 
-async def _bundles(client: Client, namespace: str) -> list[Object]:
-    """Return the trust bundles that identity wrote into other namespaces; ours go with our namespace."""
+async def _bundles(client: Client) -> list[Object]:
+    """Return the trust bundles that identity wrote: one in each namespace, and the cluster's."""
     maps = ResourcePath("", "v1", "configmaps")
-    found = [
+    found: list[Object] = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": bundle["metadata"]}
         async for bundle in items(client, maps, {"fieldSelector": f"metadata.name={BUNDLE}"})
-        if bundle["metadata"]["namespace"] != namespace
     ]
-    return sorted(found, key=lambda each: str(each["metadata"]["namespace"]))
+    found.sort(key=lambda each: str(each["metadata"]["namespace"]))
+    for version in cluster_bundle.VERSIONS:
+        path = ResourcePath(cluster_bundle.GROUP, version, "clustertrustbundles")
+        bundle = await find(client, path, cluster_bundle.NAME)
+        if bundle is not None:
+            kind = {"apiVersion": f"{path.group}/{version}", "kind": "ClusterTrustBundle"}
+            return [*found, kind | {"metadata": bundle["metadata"]}]
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from policyd.admission.enrolment import SYSTEM_NAMESPACES
+from policyd.admission.enrolment_guard import guard
 from policyd.install.kinds import POLICY_KINDS
 from policyd.install.names import INJECT_LABEL, INJECTOR, VALIDATOR, WEBHOOKS, meta
 from policyd.install.ports import port
@@ -11,28 +13,31 @@ from policyd.install.ports import port
 Object = dict[str, Any]
 TIMEOUT_SECONDS = 5
 """Istio's choice; all webhooks of a request share about 30 s."""
-SYSTEM_NAMESPACES = ("kube-node-lease", "kube-public", "kube-system")
 _NAME = "kubernetes.io/metadata.name"
 """The one namespace label that nobody can give to another namespace."""
 
 
 def registrations(namespace: str) -> list[Object]:
-    """Return both configurations. The injector fills in the CA of its certificate."""
-    return [_mutating(namespace), _validating(namespace)]
+    """Return both configurations, in which the injector writes its CA, and who may end an enrolment."""
+    guards = [each | {"metadata": meta(each["metadata"]["name"], INJECTOR)} for each in guard()]
+    return [_mutating(namespace), _validating(namespace), *guards]
 
 
 def _mutating(namespace: str) -> Object:
     """Two: a pod of a namespace with the label must have its proxy, whatever else fails; others only ask."""
     enrolled = {"key": INJECT_LABEL, "operator": "In", "values": ["enabled"]}
     elsewhere = {"key": INJECT_LABEL, "operator": "NotIn", "values": ["enabled"]}
-    pods = [_rule("", ("v1",), ("pods",), ("CREATE",))]
+    pods = [
+        _rule("", ("v1",), ("pods",), ("CREATE",)),
+        _rule("", ("v1",), ("pods/ephemeralcontainers",), ("UPDATE",)),
+    ]
     reinvoked = {"reinvocationPolicy": "IfNeeded"}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": meta(WEBHOOKS, INJECTOR),
         "webhooks": [
-            _webhook("enrolled.inject.policyd.dev", "/inject", namespace)
+            _webhook("enrolled.inject.policyd.dev", "/inject/enrolled", namespace)
             | _where(namespace, enrolled)
             | {"failurePolicy": "Fail", "rules": pods}
             | reinvoked,
@@ -79,7 +84,7 @@ def _webhook(name: str, path: str, namespace: str) -> Object:
 
 
 def _where(namespace: str, label: Object) -> Object:
-    ours = {"key": _NAME, "operator": "NotIn", "values": [*SYSTEM_NAMESPACES, namespace]}
+    ours = {"key": _NAME, "operator": "NotIn", "values": [*sorted(SYSTEM_NAMESPACES), namespace]}
     return {"namespaceSelector": {"matchExpressions": [label, ours]}}
 
 

@@ -112,7 +112,7 @@ def _about() -> dict[str, Any]:
         "type": "application",
         "version": VERSION,
         "appVersion": VERSION,
-        "kubeVersion": ">=1.29.0-0",
+        "kubeVersion": ">=1.30.0-0",
     }
 
 

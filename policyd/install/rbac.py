@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from identity.cluster.cluster_bundle import NAME as CLUSTER_BUNDLE
+from identity.cluster.cluster_bundle import SIGNER
 from policyd.install.kinds import EXTERNAL, LINKERD, OURS, ROUTES
 from policyd.install.names import (
     BUNDLE,
@@ -23,7 +25,6 @@ from policyd.install.names import (
     meta,
 )
 
-READ = ("get", "list", "watch")
 WATCH = ("list", "watch")
 LEASES = "coordination.k8s.io"
 
@@ -39,13 +40,10 @@ class Grant:
     why: str
     names: tuple[str, ...] = ()
     within: bool = False
-    urls: tuple[str, ...] = ()
 
     @property
     def rule(self) -> dict[str, Any]:
         """The rule of a Role or ClusterRole."""
-        if self.urls:
-            return {"nonResourceURLs": list(self.urls), "verbs": list(self.verbs)}
         rule: dict[str, Any] = {"apiGroups": [self.group], "resources": list(self.resources)}
         if self.names:
             rule["resourceNames"] = list(self.names)
@@ -82,20 +80,14 @@ GRANTS = (
         WATCH,
         "no certificate for what MeshDefaults revokes",
     ),
+    Grant(IDENTITY, "", ("namespaces",), WATCH, "each namespace gets the trust bundle"),
     Grant(
         IDENTITY,
         "",
-        (),
-        ("get",),
-        "keys that tokens are signed with, to check renewals without asking",
-        urls=("/.well-known/openid-configuration", "/openid/v1/jwks"),
-    ),
-    Grant(
-        IDENTITY,
-        "",
-        ("namespaces",),
-        WATCH,
-        "namespaces with injected pods get the trust bundle",
+        ("configmaps",),
+        (*WATCH, "patch"),
+        "the trust bundle is kept as it should be, and changes when roots rotate",
+        names=(BUNDLE,),
     ),
     Grant(
         IDENTITY,
@@ -106,13 +98,21 @@ GRANTS = (
     ),
     Grant(
         IDENTITY,
-        "",
-        ("configmaps",),
+        "certificates.k8s.io",
+        ("clustertrustbundles",),
         ("get", "patch"),
-        "the trust bundle changes when roots rotate",
-        names=(BUNDLE,),
+        "the same where the API serves ClusterTrustBundles",
+        names=(CLUSTER_BUNDLE,),
     ),
-    *_lease(IDENTITY),
+    Grant(IDENTITY, "certificates.k8s.io", ("clustertrustbundles",), ("create",), "the first one"),
+    Grant(
+        IDENTITY,
+        "certificates.k8s.io",
+        ("signers",),
+        ("attest",),
+        "the API asks whether a bundle's writer may speak for its signer",
+        names=(SIGNER,),
+    ),
     Grant(POLICYD, "policyd.dev", OURS, WATCH, "policies are compiled"),
     Grant(POLICYD, "policy.linkerd.io", LINKERD, WATCH, "so are Linkerd's"),
     Grant(POLICYD, "workload.linkerd.io", EXTERNAL, WATCH, "workloads outside the cluster"),
@@ -166,7 +166,7 @@ GRANTS = (
         INJECTOR,
         "admissionregistration.k8s.io",
         ("mutatingwebhookconfigurations",),
-        (*READ, "patch", "update"),
+        (*WATCH, "patch"),
         "the CA of its serving certificate, kept when somebody overwrites it",
         names=(WEBHOOKS,),
     ),
@@ -174,7 +174,7 @@ GRANTS = (
         INJECTOR,
         "admissionregistration.k8s.io",
         ("validatingwebhookconfigurations",),
-        (*READ, "patch", "update"),
+        (*WATCH, "patch"),
         "the same",
         names=(VALIDATOR,),
     ),
@@ -182,12 +182,11 @@ GRANTS = (
         INJECTOR,
         "",
         ("secrets",),
-        (*READ, "patch", "update"),
+        (*WATCH, "patch"),
         "its serving certificate, shared by its replicas; install makes the Secret, so it needs no `create`",
         names=(INJECTOR_SECRET,),
         within=True,
     ),
-    *_lease(INJECTOR),
 )
 
 
@@ -197,12 +196,16 @@ def roles(component: str, namespace: str) -> list[dict[str, Any]]:
     cluster = [grant for grant in grants if not grant.within]
     within = [grant for grant in grants if grant.within]
     name = cluster_name(component)
-    return [
+    made = [
         _role("ClusterRole", meta(name, component), cluster),
         _binding("ClusterRoleBinding", meta(name, component), component, namespace),
-        _role("Role", meta(component, component, namespace), within),
-        _binding("RoleBinding", meta(component, component, namespace), component, namespace),
     ]
+    if within:
+        made += [
+            _role("Role", meta(component, component, namespace), within),
+            _binding("RoleBinding", meta(component, component, namespace), component, namespace),
+        ]
+    return made
 
 
 def _role(kind: str, metadata: dict[str, Any], grants: Iterable[Grant]) -> dict[str, Any]:
@@ -232,9 +235,7 @@ def table() -> str:
     """Return the rights as a table in Markdown, which docs/reference/install.md has."""
     rows = ["| component | where | may | of | because |", "|---|---|---|---|---|"]
     for grant in GRANTS:
-        things = grant.urls or tuple(
-            f"{each}.{grant.group}" if grant.group else each for each in grant.resources
-        )
+        things = (f"{each}.{grant.group}" if grant.group else each for each in grant.resources)
         named = f" named {', '.join(f'`{name}`' for name in grant.names)}" if grant.names else ""
         what = ", ".join(f"`{each}`" for each in things) + named
         where = "its namespace" if grant.within else "cluster"

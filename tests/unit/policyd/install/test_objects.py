@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
+from identity.settings import Settings as IdentitySettings
+from policyd.admission.settings import Settings as InjectorSettings
+from policyd.checkup.preflight import path_of
+from policyd.distribute.settings import Settings as PolicydSettings
 from policyd.install import ports
 from policyd.install.documents import documents
-from policyd.install.names import COMPONENTS, INJECTOR, INJECTOR_SECRET
+from policyd.install.names import COMPONENTS, INJECTOR, INJECTOR_SECRET, POLICYD
 from policyd.install.objects import custom_resource_definitions, in_order_of_removal, render
 from policyd.install.ports import PORTS
 from policyd.install.rbac import GRANTS, table
 from policyd.resources.crd import FOLDER
+from policyd.sources.kubernetes.served import FOLLOWED
+from servicekit.config import load_config
 from tests.unit.policyd.install.restricted import faults
 from tests.unit.policyd.install.worlds import MATERIAL, VARIANTS, of_kind, settings
 
@@ -57,7 +63,8 @@ def test_the_namespace_comes_before_what_is_in_it_and_goes_after(objects: list[d
     assert objects[0]["kind"] == "Namespace"
     removed = in_order_of_removal([*custom_resource_definitions(), *objects])
     kinds = [each["kind"] for each in removed]
-    assert kinds[0].endswith("WebhookConfiguration")
+    hooks = [at for at, kind in enumerate(kinds) if kind.endswith("WebhookConfiguration")]
+    assert max(hooks) < kinds.index("Deployment")
     assert kinds.index("Namespace") > kinds.index("Deployment")
     assert kinds.index("CustomResourceDefinition") > kinds.index("MeshDefaults")
 
@@ -210,3 +217,33 @@ def test_rights_are_documented_with_their_reasons() -> None:
 
 def test_ports_are_documented() -> None:
     assert ports.table() in REFERENCE.read_text(encoding="utf-8")
+
+
+def test_policyd_may_read_every_kind_that_it_follows() -> None:
+    """A kind without the right would be a kind without objects."""
+    readable = {
+        (grant.group, resource)
+        for grant in GRANTS
+        if grant.component == POLICYD and {"list", "watch"} <= set(grant.verbs)
+        for resource in grant.resources
+    }
+    reserved = {"JWTAuthentication"}
+    for kind in FOLLOWED:
+        if kind.name not in reserved:
+            path = path_of(f"{kind.group}/v1", kind.name, None)
+            assert (kind.group, path.plural) in readable, kind.name
+
+
+def test_settings_files_are_those_that_the_processes_read(
+    objects: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    maps = {
+        each["metadata"]["name"]: each["data"]["settings.json"]
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"].endswith("-settings")
+    }
+    models = {"identity": IdentitySettings, "policyd": PolicydSettings, "injector": InjectorSettings}
+    for component, model in models.items():
+        file = tmp_path / component
+        file.write_text(maps[f"{component}-settings"])
+        load_config(file, model)
