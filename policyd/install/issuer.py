@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from identity.material import MaterialError, load_material
+from identity.guarded import MaterialError
+from identity.material import load_material
 from identity.profile import BACKDATE, intermediate_builder, root_builder
 from identity.spiffe_id import TrustDomain
 from policyd.errors import SourceError
