@@ -21,7 +21,7 @@ from policyd.install.names import (
 from policyd.install.networks import network_policies
 from policyd.install.rbac import roles
 from policyd.install.settings import InstallSettings
-from policyd.install.workloads import budgets, claims, deployments, service_accounts, services
+from policyd.install.workloads import budgets, claims, deployments, quota, service_accounts, services
 from policyd.resources.crd import CRDS, definition
 from policyd.resources.mesh_defaults import DEFAULT_NAME
 
@@ -51,6 +51,7 @@ def render(settings: InstallSettings, material: IssuerMaterial | None) -> list[O
         _namespace(namespace),
         _mesh_defaults(settings),
         *flow(namespace),
+        quota(namespace),
         *service_accounts(namespace),
         *(each for component in COMPONENTS for each in roles(component, namespace)),
         *network_policies(namespace),

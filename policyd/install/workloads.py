@@ -40,6 +40,8 @@ TOKEN_SECONDS = 3600
 """Lifetime of policyd's own token; the kubelet renews it at 80 %."""
 PRIORITY = "system-cluster-critical"
 """Pods of an enrolled namespace can't start without us. Allowed outside kube-system since Kubernetes 1.17."""
+MOST_PODS = "32"
+"""Of that priority in our namespace: three components, two replicas, and as many while they are replaced."""
 STATE_LIMIT = {IDENTITY: "256Mi", POLICYD: "2Gi"}
 """Of emptyDirs: identity's journal; policyd's audit store (1 GiB at most) and its basis."""
 SCRATCH_LIMIT = "64Mi"
@@ -110,6 +112,18 @@ def budgets(settings: InstallSettings) -> list[Object]:
         }
         for component in COMPONENTS
     ]
+
+
+def quota(namespace: str) -> Object:
+    """Return the right to pods of our priority: some clusters give it to nobody who has no quota for it."""
+    term = {"scopeName": "PriorityClass", "operator": "In", "values": [PRIORITY]}
+    spec = {"hard": {"pods": MOST_PODS}, "scopeSelector": {"matchExpressions": [term]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": meta("critical-pods", None, namespace),
+        "spec": spec,
+    }
 
 
 def deployments(settings: InstallSettings, config_maps: Sequence[Object]) -> list[Object]:
