@@ -40,6 +40,13 @@ async def items(
             yield item
 
 
+async def is_helms(client: Client, namespace: str) -> bool:
+    """Whether Helm installed what is in a namespace: it then owns all of it. Raises ApiError."""
+    found = await find(client, ResourcePath("", "v1", "configmaps", namespace), STORED)
+    labels = ((found or {}).get("metadata") or {}).get("labels") or {}
+    return labels.get("app.kubernetes.io/managed-by") == "Helm"
+
+
 async def installed(client: Client, namespace: str) -> InstallSettings | None:
     """Return the settings of the install in a namespace; None where there is none.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from policyd.checkup.reading import installed
+from policyd.checkup.reading import installed, is_helms
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
@@ -50,8 +50,10 @@ def command(namespace: str, **options: Any) -> int:
 
 
 def find_install(cluster: Cluster, namespace: str) -> InstallSettings:
-    """Return the settings of what is installed. Raises Failure: 5 where nothing is."""
+    """Return the settings of what is installed. Raises Failure: 5 where nothing is, 1 where it is Helm's."""
     settings = cluster.ask(lambda client: installed(client, namespace))
     if settings is None:
         raise Failure(f"policyd isn't installed in {namespace}: -n says where it is", ExitCode.NOT_FOUND)
+    if cluster.ask(lambda client: is_helms(client, namespace)):
+        raise Failure("Helm installed it: see `helm upgrade` and `helm uninstall`", ExitCode.NO)
     return settings

@@ -180,6 +180,14 @@ def test_what_is_installed_is_upgraded_and_never_installed_twice(shell: Shell) -
     )
 
 
+def test_what_helm_installed_is_left_to_helm(shell: Shell) -> None:
+    shell.install()
+    managed = "app.kubernetes.io/managed-by=Helm"
+    shell.api.kubectl("label", "configmap", "policyd-install", "-n", NAMESPACE, managed)
+    for command in ("upgrade", "uninstall"):
+        assert f"helm {command}" in shell.policyctl(command, expect=ExitCode.NO)
+
+
 def test_an_install_with_meshed_pods_is_left_in_place_unless_forced(shell: Shell) -> None:
     shell.install()
     spec = {"containers": [{"name": "app", "image": "a"}, {"name": "policyd-proxy", "image": "a"}]}
