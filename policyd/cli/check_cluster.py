@@ -10,6 +10,7 @@ from rich.text import Text
 from kubeapi.client import Client
 from policyd.checkup import control_plane, preflight
 from policyd.checkup.check import Category, Reported, run
+from policyd.checkup.reading import installed
 from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.options import Format
@@ -24,13 +25,25 @@ def check_cluster(cluster: Cluster, namespace: str, output: Format, *, pre: bool
     """Run the checks and print them. Raises ApiError, AccessError where nobody can be asked."""
     categories = (preflight if pre else control_plane).categories(namespace)
     reported = cluster.ask(lambda client: _report(client, categories, shown=output == "table"))
-    failed = sum(line.result.outcome == "error" for line in reported)
-    warned = sum(line.result.outcome == "warning" for line in reported)
-    if output == "table":
-        console().print(Text(f"\n{failed} errors, {warned} warnings in {len(reported)} checks"))
-    else:
-        print_data(_as_data(reported, failed, warned), output)
-    return ExitCode.NO if failed else ExitCode.DONE
+    if output != "table":
+        print_data(as_data(reported), output)
+    return ExitCode.NO if has_failed(reported) else ExitCode.DONE
+
+
+def check_installed(cluster: Cluster, namespace: str, output: Format) -> list[Reported]:
+    """Run the checks of the policyd in a namespace; none where there is none. Prints them for `table`."""
+
+    async def ask(client: Client) -> list[Reported]:
+        if await installed(client, namespace) is None:
+            return []
+        return await _report(client, control_plane.categories(namespace), shown=output == "table")
+
+    return cluster.ask(ask)
+
+
+def has_failed(reported: Sequence[Reported]) -> bool:
+    """Whether any check found something that doesn't work."""
+    return any(line.result.outcome == "error" for line in reported)
 
 
 async def _report(client: Client, categories: Sequence[Category], *, shown: bool) -> list[Reported]:
@@ -39,6 +52,10 @@ async def _report(client: Client, categories: Sequence[Category], *, shown: bool
         if shown:
             _print(line, is_first=not reported or reported[-1].category != line.category)
         reported.append(line)
+    if shown:
+        counts = as_data(reported)
+        told = f"{counts['errors']} errors, {counts['warnings']} warnings in {len(reported)} checks"
+        console().print(Text(f"\n{told}"))
     return reported
 
 
@@ -54,7 +71,8 @@ def _print(line: Reported, *, is_first: bool) -> None:
         out.print(Text(printable(f"         {result.advice}"), "dim"))
 
 
-def _as_data(reported: Sequence[Reported], failed: int, warned: int) -> dict[str, Any]:
+def as_data(reported: Sequence[Reported]) -> dict[str, Any]:
+    """Return checks as plain values."""
     return {
         "checks": [
             {
@@ -66,6 +84,6 @@ def _as_data(reported: Sequence[Reported], failed: int, warned: int) -> dict[str
             }
             for line in reported
         ],
-        "errors": failed,
-        "warnings": warned,
+        "errors": sum(line.result.outcome == "error" for line in reported),
+        "warnings": sum(line.result.outcome == "warning" for line in reported),
     }

@@ -245,6 +245,9 @@ def test_check_before_an_install_and_after_it(shell: Shell) -> None:
     assert after["identity is available"] == "error", "no kubelet runs here"
     assert after["the API server knows the webhooks' CA"] == "error", "nor an injector"
     assert after["every pod of an enrolled namespace has its proxy"] == "ok"
+    both = json.loads(shell.policyctl("check", "-o", "json", expect=ExitCode.NO))
+    assert {each["check"]: each["result"] for each in both["checks"]} == after
+    assert "findings" in both
 
 
 def test_cl_01_who_may_not_install_is_told_so_before(
