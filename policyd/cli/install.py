@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from identity.spiffe_id import TrustDomain
 from kubeapi.errors import AccessError, ApiError
@@ -67,7 +68,9 @@ def command(crds: bool, **options: Any) -> int:
         print_objects(custom_resource_definitions())
         return ExitCode.DONE
     assignments = [*options["assignments"], *(["ha=true"] if options["ha"] else [])]
-    settings = chosen(options["values"], [f"namespace={options['namespace']}", *assignments])
+    if click.get_current_context().get_parameter_source("namespace") is ParameterSource.COMMANDLINE:
+        assignments.append(f"namespace={options['namespace']}")
+    settings = chosen(options["values"], assignments)
     if not options["ignore_cluster"]:
         _check_absent(Cluster(options["kubeconfig"], options["context"]), settings.namespace)
     files = Given(options["roots"], options["issuer_crt"], options["issuer_key"], options["root_key_out"])

@@ -61,6 +61,9 @@ def test_settings_come_from_files_and_words_the_later_counts(
     objects, _ = installed(capsys, "--values", str(values), "--set", "images.tag=v8", "--ha", "-n", "mesh")
     [namespace] = of_kind(objects, "Namespace")
     assert namespace["metadata"]["name"] == "mesh"
+    values.write_text("namespace: other\n")
+    [namespace] = of_kind(installed(capsys, "--values", str(values))[0], "Namespace")
+    assert namespace["metadata"]["name"] == "other"
     for each in of_kind(objects, "Deployment"):
         [container] = each["spec"]["template"]["spec"]["containers"]
         assert container["image"].endswith(":v8")
