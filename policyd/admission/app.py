@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -18,6 +19,8 @@ from policyd.admission.review import Answer, BadReview, Handler
 
 BODY_SECONDS: Final = 5.0
 """How long a request may take to arrive; the API server gives up after its `timeoutSeconds`."""
+THREADS: Final = 2
+"""Reviews of one webhook at a time: they are work for the interpreter, and more would only share it."""
 
 _log = structlog.get_logger()
 
@@ -34,17 +37,19 @@ def _endpoint(
     path: str, handler: Handler, metrics: AdmissionMetrics
 ) -> Callable[[Request], Awaitable[Response]]:
     name = path.strip("/").replace("/", "_")
+    # Of its own for each path: who sends policies that take long to refuse holds up no pod.
+    threads = ThreadPoolExecutor(THREADS, f"review-{name}")
 
     async def endpoint(request: Request) -> Response:
         with metrics.time(name):
-            response, outcome = await _respond(request, handler)
+            response, outcome = await _respond(request, handler, threads)
         metrics.count(name, outcome)
         return response
 
     return endpoint
 
 
-async def _respond(request: Request, handler: Handler) -> tuple[Response, str]:
+async def _respond(request: Request, handler: Handler, threads: ThreadPoolExecutor) -> tuple[Response, str]:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _body(request)
@@ -55,7 +60,8 @@ async def _respond(request: Request, handler: Handler) -> tuple[Response, str]:
     if body is None:
         return PlainTextResponse(f"expected at most {review.MOST_BYTES} bytes\n", 413), "bad"
     try:
-        asked, answer, text = review.answer_to(body, handler)
+        loop = asyncio.get_running_loop()
+        asked, answer, text = await loop.run_in_executor(threads, review.answer_to, body, handler)
     except BadReview as error:
         _log.warning("review_refused", why=str(error))
         return PlainTextResponse(f"{error}\n", 400), "bad"

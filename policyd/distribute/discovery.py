@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from policyd.distribute.pods import Backend, Backends
+from policyd.distribute.readiness import Readiness
 from policyd.index.world import World
 from policyd.model.names import CORE, POLICYD, ObjectKey
 from policyd.resources.base import Resource
@@ -25,6 +26,7 @@ class Discovery:
     def __init__(self, world: World, trust_domain: str, protocol_of: ProtocolOf) -> None:
         self._world = world
         self._backends = Backends(world, trust_domain)
+        self._readiness = Readiness(world)
         self._protocol_of = protocol_of
         self._known: dict[str, wire.ServicePort] = {}
         self._plaintext = _outbound_plaintext(world)
@@ -57,6 +59,7 @@ class Discovery:
             for target in targets[:1]
             for backend in self._backends.selected(namespace, found.spec.selector)
             for endpoint in self._of_backend(backend, target)
+            if backend.resource.key.kind != "Pod" or self._readiness.admits(namespace, name, endpoint[0])
         }
         return [
             wire.Endpoint(address=address, port=number, identity=identity, protocol=protocol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
@@ -126,8 +127,12 @@ def _exactly_one(what: str, *fields: str) -> tuple[Cel, ...]:
     """Make the CEL rule that exactly one of the fields is given; `in` is a word of CEL's own."""
     given = ", ".join(f"has(self.{'__in__' if field == 'in' else field})" for field in fields)
     expected = f"expected exactly one of {', '.join(fields)}"
-    words = f"string([{given}].filter(given, given).size()) + ' {what} given: {expected}'"
+    words = f"([{given}].exists(given, given) ? 'several' : 'no') + ' {what} given: {expected}'"
     return (Cel(f"[{given}].exists_one(given, given)", expected, words),)
+
+
+def _many(given: Collection[str]) -> str:
+    return "several" if given else "no"
 
 
 class _Test(Spec):
@@ -139,7 +144,7 @@ class _Test(Spec):
         given = [name.removesuffix("_") for name in tests if name in self.model_fields_set]
         if len(given) != 1:
             names = ", ".join(to_written(name) for name in tests)
-            raise ValueError(f"{len(given)} tests given: expected exactly one of {names}")
+            raise ValueError(f"{_many(given)} tests given: expected exactly one of {names}")
         return self
 
 
@@ -238,7 +243,7 @@ class WhenItem(Spec):
         if len(self.model_fields_set) != 1:
             subjects = ", ".join(type(self).model_fields)
             raise ValueError(
-                f"{len(self.model_fields_set)} subjects given: expected exactly one of {subjects}"
+                f"{_many(self.model_fields_set)} subjects given: expected exactly one of {subjects}"
             )
         return self
 

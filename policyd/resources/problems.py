@@ -34,13 +34,20 @@ class Problem:
     advice: str = ""
 
 
+MOST_PROBLEMS = 100
+"""Told of one value: whoever wrote 50,000 unknown fields is served by the first ones, and nobody waits."""
+
+
 def explain(error: ValidationError, model: type[BaseModel], written: object) -> Iterable[Problem]:
-    """All that is wrong, each place once."""
+    """Tell what is wrong, each place once; of more than MOST_PROBLEMS how many they are, and the first."""
     found = [
         (tuple(part for part in each["loc"] if part != "[key]"), each)
         for each in error.errors(include_url=False)
     ]
-    for path, details in found:
+    if len(found) > MOST_PROBLEMS:
+        message = f"{len(found)} problems: these are the first {MOST_PROBLEMS}"
+        yield Problem((), "too-many-problems", message)
+    for path, details in found[:MOST_PROBLEMS]:
         inside = (other for other, _ in found if len(other) > len(path) and other[: len(path)] == path)
         # A list whose items are all wrong counts as too short, too: the items say why.
         if details["type"] != "too_short" or next(inside, None) is None:

@@ -87,15 +87,20 @@ class Injector:
         """End it as a kubelet would."""
         if self._process is not None:
             self._process.terminate()
-            assert self._process.wait(STOP_SECONDS) == 0, self.log
-            self._process = None
+            assert self._ended() == 0, self.log
 
     def kill(self) -> None:
         """End it at once."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._ended()
+
+    def _ended(self) -> int:
+        assert self._process is not None
+        with self._process as process:  # closes its pipe
+            code = process.wait(STOP_SECONDS)
+        self._process = None
+        return code
 
     def register(self) -> None:
         """Write both configurations, as install does, without a caBundle."""

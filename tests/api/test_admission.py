@@ -52,6 +52,12 @@ def test_a_pod_of_an_enrolled_namespace_is_stored_with_its_proxy(api: ApiServer,
     assert init[2]["image"] == "localhost/policyd-proxy:test"
     names = [each["name"] for each in pod["spec"]["volumes"]]
     assert names.count("policyd-state") == 1
+    # The API server gives its own token to every container that has nothing there.
+    for container in init:
+        mounted = [
+            each["name"] for each in container["volumeMounts"] if "serviceaccount" in each["mountPath"]
+        ]
+        assert mounted == ["policyd-nothing"]
 
 
 def test_wh_03_what_the_api_server_completed_is_no_forgery(
@@ -258,7 +264,7 @@ def test_wh_07_the_certificate_is_renewed_without_a_failed_admission(
         created(api, enrolled)
 
 
-def test_wh_07_one_of_two_replicas_dies_and_the_other_shares_its_certificate(api: ApiServer) -> None:
+def test_wh_07_a_replica_that_was_killed_comes_back_with_the_same_certificate(api: ApiServer) -> None:
     with running(api) as first:
         namespace = objects.create_namespace(api, labels={LABEL: "enabled"})
         until(lambda: injected_or_refused(api, namespace, {}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -137,6 +137,12 @@ class _NodeObject(_Named, frozen=True):
     status: _NodeStatus = _NodeStatus()
 
 
+class _SliceObject(_Named, frozen=True):
+    address_type: Literal["IPv4", "IPv6", "FQDN"] = "IPv4"
+    endpoints: tuple[cluster.Endpoint, ...] | None = ()
+    ports: tuple[cluster.EndpointPort, ...] | None = ()
+
+
 class Decoders:
     """Makes the decoder of each kind; what equal pods have in common is kept once."""
 
@@ -153,6 +159,7 @@ class Decoders:
             (CORE, "ServiceAccount"): (_Named, lambda _: cluster.ServiceAccount()),
             (CORE, "Service"): (_ServiceObject, lambda found: found.spec),
             (CORE, "Node"): (_NodeObject, _node),
+            ("discovery.k8s.io", "EndpointSlice"): (_SliceObject, _slice),
         }
         if kind.name in get_args(OwnerKind):
             known[kind.group, kind.name] = (_OwnerObject, lambda found: self._owner(kind.name, found))
@@ -258,6 +265,10 @@ def _container(found: _Container) -> Container:
 
 def _node(found: _NodeObject) -> cluster.Node:
     return cluster.Node(found.spec.pod_cidrs, found.status.addresses)
+
+
+def _slice(found: _SliceObject) -> cluster.EndpointSlice:
+    return cluster.EndpointSlice(found.address_type, found.endpoints or (), found.ports or ())
 
 
 def _authorship(content: Mapping[str, Any]) -> Authorship | None:

@@ -15,10 +15,7 @@ from policyd.resources.registry import KINDS, Kind
 
 _READY = "/readyz"
 _NO_ANSWER_TO_US = frozenset({401, 403, 404})
-NOT_FOLLOWED = frozenset({("discovery.k8s.io", "EndpointSlice")})
-"""Kinds that files may hold and that nothing is made of yet."""
-
-FOLLOWED: tuple[Kind, ...] = tuple(kind for key, kind in KINDS.items() if key not in NOT_FOLLOWED)
+FOLLOWED: tuple[Kind, ...] = tuple(KINDS.values())
 """What policyd reads of a cluster."""
 
 KindName = tuple[str, str]

@@ -52,6 +52,7 @@ pub mod places;
 pub mod policy;
 pub mod prefixed;
 pub mod recorded;
+pub mod redirect;
 pub mod renewal;
 pub mod requests;
 pub mod resumption;

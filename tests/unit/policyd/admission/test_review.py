@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -322,3 +323,19 @@ async def test_warnings_are_few_and_short() -> None:
     warnings = json.loads(rendered("u", answer))["response"]["warnings"]
     assert len(warnings) == 17
     assert all(len(each) <= 256 for each in warnings)
+
+
+async def test_policies_that_take_long_to_refuse_hold_up_no_pod(client: httpx.AsyncClient) -> None:
+    """A tenant's biggest nonsense beside another's pods."""
+    spec = {"identities": ["x"] * 150_000}
+    nonsense = {"apiVersion": "policyd.dev/v1alpha1", "kind": "MeshTLSAuthentication", "spec": spec}
+    body = json.dumps(review(nonsense, ("policyd.dev", "meshtlsauthentications"))).encode()
+    refusing = asyncio.create_task(client.post("/validate", content=body, timeout=60))
+    answered = 0
+    while not refusing.done():
+        assert (await asked(client, "/inject/enrolled", review(POD)))["allowed"] is True
+        answered += 1
+    answer = refusing.result().json()["response"]
+    assert answer["allowed"] is False
+    assert len(json.dumps(answer)) < 20_000
+    assert answered >= 3

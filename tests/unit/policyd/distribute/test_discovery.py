@@ -77,6 +77,31 @@ def test_target_ports(
     assert _endpoints(world(SERVICE + _pod("a", "10.0.0.1")), f"shop/cart:{port}") == expected
 
 
+SLICE = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cart-1, namespace: shop, labels: {kubernetes.io/service-name: cart}}
+addressType: IPv4
+endpoints:
+  - {addresses: [10.0.0.1], conditions: {ready: true}}
+  - {addresses: [10.0.0.2], conditions: {ready: false}}
+  - {addresses: [10.0.0.9], conditions: {ready: true}}
+---
+"""
+
+
+def test_slices_take_endpoints_away_and_add_none(world: Callable[[str], World]) -> None:
+    pods = _pod("a", "10.0.0.1") + _pod("b", "10.0.0.2")
+    assert [row[0] for row in _endpoints(world(SERVICE + pods), "shop/cart:80")] == ["10.0.0.1", "10.0.0.2"]
+    assert [row[0] for row in _endpoints(world(SERVICE + pods + SLICE), "shop/cart:80")] == ["10.0.0.1"]
+    elsewhere = SLICE.replace("namespace: shop", "namespace: other")
+    assert len(_endpoints(world(SERVICE + pods + elsewhere), "shop/cart:80")) == 2
+    unready = SLICE.replace("ready: true", "ready: false")
+    assert _endpoints(world(SERVICE + pods + unready), "shop/cart:80") == []
+    external = EXTERNAL.replace("10.0.0.1", "10.0.0.7")
+    assert [row[0] for row in _endpoints(world(SERVICE + external + unready), "shop/cart:80")] == ["10.0.0.7"]
+
+
 def test_only_running_pods_of_the_services_own_namespace(world: Callable[[str], World]) -> None:
     made = world(
         SERVICE

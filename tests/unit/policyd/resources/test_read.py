@@ -283,3 +283,14 @@ def test_meta_sorts_the_older_first() -> None:
 
     old, new, none = aged("2026-01-01T00:00:00Z", "z"), aged("2026-01-02T00:00:00Z", "a"), aged(None, "a")
     assert old < new < none
+
+
+def test_of_many_problems_the_first_are_told(one: Callable[[str], Object]) -> None:
+    fields = ", ".join(f"unknown{index}: 1" for index in range(500))
+    found = one(
+        "apiVersion: policyd.dev/v1alpha1\nkind: Server\nmetadata: {name: it}\n"
+        f"spec: {{podSelector: {{}}, port: 80, {fields}}}"
+    )
+    assert isinstance(found, Unreadable)
+    assert len(found.problems) == 101
+    assert found.problems[0].message == "500 problems: these are the first 100"

@@ -85,6 +85,17 @@ MANY: list[tuple[str, str, str, dict[str, Any]]] = [
         {"metadata": meta(), "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}},
     ),
     (
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "v1",
+        {
+            "metadata": meta(),
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": False}}],
+            "ports": None,
+        },
+    ),
+    (
         "",
         "Node",
         "v1",
