@@ -44,7 +44,7 @@ demo: build ## Run a mesh on loopback, deny something, explain it, mend it
 	@$(BIN)/policyctl demo $(DEMO_ARGS)
 
 .PHONY: test lint unit property process rust cases faketime
-test: lint cases rust unit property process ## Everything that must hold; what CI runs
+test: lint cases rust unit chart-tests property process ## Everything that must hold; what CI runs
 	$(call say,All of it passed)
 
 lint: binding ## Format, types, layers, generated files
@@ -55,6 +55,7 @@ lint: binding ## Format, types, layers, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python -m policyd.resources.crd --check
+	$(BIN)/python -m policyd.install.chart --check
 	cargo fmt --all --check
 	cargo fmt --manifest-path bench/load/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
@@ -99,6 +100,43 @@ $(TOOLS)/.debian:
 	@if (cd $(TOOLS)/debian && apt-get download --quiet --quiet $(NGHTTP2)) && \
 	  for package in $(TOOLS)/debian/*.deb; do dpkg-deb --extract $$package $(TOOLS)/debian; done; then touch $@; \
 	else echo "NOT THERE: nghttp and h2load, which Debian's packages $(NGHTTP2) give"; fi
+
+.PHONY: helm chart-tests images images-tests
+# Pinned by go.sum, like the programs of the process tests.
+helm: $(TOOLS)/.helm ## Get Helm (Go), which the chart is tested with
+$(TOOLS)/.helm: tests/helm/go.mod tests/helm/go.sum
+	$(call say,Helm in $(TOOLS))
+	@mkdir -p $(TOOLS)
+	@if cd tests/helm && CGO_ENABLED=0 GOBIN=$(CURDIR)/$(TOOLS)/bin GOFLAGS=-mod=readonly \
+	  go install -trimpath -ldflags "-s -w" helm.sh/helm/v3/cmd/helm; then touch $(CURDIR)/$@; \
+	else echo "NOT THERE: Helm, which Go builds"; fi
+
+chart-tests: binding helm ## The chart, rendered by Helm, against policyctl install
+	$(call say,Chart)
+	$(BIN)/pytest -q tests/helm
+
+IMAGES := build/images
+TARGET := $(shell uname -m)-unknown-linux-gnu
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# Static with the C library that is tested and measured. The wheel is built for release, unlike `make binding`.
+images: $(VENV)/.ready ## Assemble both images as archives, without a daemon
+	$(call say,policyd-proxy as a static binary)
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TARGET) --package dataplane --bin policyd-proxy
+	@rm -rf $(IMAGES) && mkdir -p $(IMAGES)/wheel
+	strip -o $(IMAGES)/policyd-proxy $(CARGO_TARGET_DIR)/$(TARGET)/release/policyd-proxy
+	$(call say,policyd and its packages)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --locked --strip --interpreter $(BIN)/python --out $(IMAGES)/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps \
+	  --target $(IMAGES)/packages -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+	  --target $(IMAGES)/packages $(IMAGES)/wheel/policyd-*.whl
+	$(call say,Images)
+	@$(BIN)/python deploy/images/assemble.py --proxy $(IMAGES)/policyd-proxy --packages $(IMAGES)/packages \
+	  --tag $(VERSION) --out $(IMAGES)
+
+images-tests: images ## Run the images' programs from what is in the archives (root)
+	$(call say,Images run)
+	$(BIN)/pytest -q tests/images
 
 .PHONY: kubernetes kubernetes-node api
 kubernetes: ## Build etcd, kube-apiserver and kubectl (Go), once, into the user's cache
@@ -150,12 +188,15 @@ soak: build faketime ## The tests under fire, longer: POLICYD_SOAK_MINUTES (30) 
 	  POLICYD_EDITS=$$(( $(SOAK_MINUTES) * 100 )) POLICYD_STARTS=$$(( $(SOAK_MINUTES) * 20 )) \
 	  $(BIN)/pytest -q -s tests/process/test_fire.py tests/process/test_thousand_edits.py tests/process/test_startup_races.py
 
-.PHONY: proto crds lock
+.PHONY: proto crds chart lock
 proto: $(VENV)/.ready ## Generate the code of the wire contract
 	$(BIN)/python proto/generate.py
 
 crds: binding ## Generate the CRDs of our group
 	$(BIN)/python -m policyd.resources.crd --write
+
+chart: binding ## Generate the Helm chart from policyd/install
+	$(BIN)/python -m policyd.install.chart --write
 
 LOCK := $(BIN)/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 lock: $(VENV)/.ready ## Renew requirements*.txt from pyproject.toml, and Cargo.lock

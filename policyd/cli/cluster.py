@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from kubeapi.access import Access
 from kubeapi.client import Client
@@ -17,6 +21,8 @@ from policyd.sources.kubernetes.once import read_once
 _FIELD_MANAGER = "policyctl"
 _DEFAULT_KUBECONFIG = Path("~/.kube/config")
 _IN_A_POD = "KUBERNETES_SERVICE_HOST"
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,14 @@ class Cluster:
             return Access.in_cluster()
         return Access.kubeconfig(self.kubeconfig, self.context)
 
+    def ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        """Put a question to its API server. Raises ApiError, AccessError."""
+        return asyncio.run(self._ask(question))
+
+    async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        async with Client(self.access(), _FIELD_MANAGER) as client:
+            return await question(client)
+
     def read(self, trust_domain: str | None) -> tuple[Manifests, str]:
         """Return all that is there, and the context's namespace. Raises ApiError, AccessError."""
         access = self.access()
@@ -52,3 +66,26 @@ class Cluster:
 async def _objects(access: Access) -> tuple[AnyObject, ...]:
     async with Client(access, _FIELD_MANAGER) as client:
         return await read_once(client)
+
+
+def cluster_options(command: Command) -> Command:
+    """Add --kubeconfig, --context and -n; the command gets these, to make a Cluster of, and `namespace`."""
+    for option in (
+        click.option("--context", metavar="NAME", help="The cluster of this context of the kubeconfig."),
+        click.option(
+            "--kubeconfig",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="The cluster of this kubeconfig.  [default: $KUBECONFIG, ~/.kube/config]",
+        ),
+        click.option(
+            "-n",
+            "--namespace",
+            default="policyd",
+            show_default=True,
+            metavar="NAMESPACE",
+            help="Where policyd is installed.",
+        ),
+    ):
+        command = option(command)
+    return command

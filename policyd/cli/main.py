@@ -15,18 +15,21 @@ from policyd.cli.failures import Failure, failure_of
 
 COMMANDS = {
     "audit": "Check that nobody changed the audit store.",
-    "check": "Say what is wrong with manifests.",
+    "check": "Say what is wrong with manifests, or with a cluster.",
     "compile": "Show a workload's rule table.",
     "completion": "Print a completion script for a shell.",
     "denials": "Say who was denied what, and how often.",
     "demo": "Run a small mesh on this machine, and show what policy does there.",
     "explain": "Say whether a request is allowed, which rule decides, and what would change it.",
     "inject": "Give the pods of manifests their proxy.",
+    "install": "Print all that is to be installed into a cluster.",
     "routes": "Show who may call what of a workload.",
     "status": "Say what a running `policyctl up` enforces.",
     "test": "Run PolicyTest files.",
     "uninject": "Take out of manifests what `inject` put there.",
+    "uninstall": "Print everything that was installed, to delete it.",
     "up": "Run a folder's workloads with their proxies on loopback.",
+    "upgrade": "Print an install as this version has it.",
 }
 """Each is a module beside this one with a `command`; help texts are here so that `--help` imports none."""
 

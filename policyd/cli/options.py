@@ -38,6 +38,8 @@ class Source:
     named: str | None = None
     """The namespace that was named."""
     _of_context: str = DEFAULT_NAMESPACE
+    asked: Cluster | None = None
+    """The cluster that was read, named or not."""
 
     @property
     def namespace(self) -> str:
@@ -65,7 +67,8 @@ class Source:
             else:
                 domain = trust_domain or str(status["trustDomain"])
                 return Manifests.read([Path(str(status["folder"]))], domain)
-        manifests, self._of_context = (self.cluster or Cluster()).read(trust_domain)
+        self.asked = self.cluster or Cluster()
+        manifests, self._of_context = self.asked.read(trust_domain)
         return manifests
 
     def place(self, manifests: Manifests, workload: str) -> Place:

@@ -1,0 +1,44 @@
+"""What `install` and `upgrade` share: options that choose settings, and printing objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from policyd.install.documents import documents
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def settings_options(command: Command) -> Command:
+    """Add --values and --set; the command gets `values` and `assignments`."""
+    with_values = click.option(
+        "--values",
+        "values",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="YAML file of settings; may be repeated, later files count.",
+    )
+    with_set = click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting, e.g. images.tag=1.2.3; may be repeated.",
+    )
+    return with_values(with_set(command))
+
+
+def print_objects(objects: list[dict[str, Any]]) -> None:
+    """Print objects as YAML on stdout."""
+    click.echo(documents(objects), nl=False)
+
+
+def say(*lines: str) -> None:
+    """Say something to the person, on stderr: stdout is for kubectl."""
+    for line in lines:
+        click.echo(line, err=True)
