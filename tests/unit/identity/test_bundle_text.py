@@ -38,6 +38,7 @@ def test_a_bundle_is_our_trust_domains_alone(text: BundleText) -> None:
         ("-1", True),
         ("١", True),
     ],
+    ids=["none", "before", "now", "after", "in an hour", "huge", "negative", "no digit of ours"],
 )
 def test_what_differs_is_replaced_unless_it_is_later(text: BundleText, sequence: str, expected: bool) -> None:
     assert text.replaces("other roots", {SEQUENCE: sequence}) is expected
