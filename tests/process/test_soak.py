@@ -7,12 +7,13 @@ which only a fast leak can be seen.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 
 import pytest
 
@@ -71,11 +72,9 @@ class Watched:
         self.samples.append((at, rss / 1024, len(list((folder / "fd").iterdir())), threads))
 
     def slope(self) -> float:
-        """MiB an hour."""
-        return (
-            linear_regression([each[0] for each in self.samples], [each[1] for each in self.samples])[0]
-            * 3600
-        )
+        """MiB an hour: the median of the slopes between any two samples (Theil–Sen): peaks do not count."""
+        pairs = itertools.combinations([(at, rss) for at, rss, _, _ in self.samples], 2)
+        return median((later[1] - sooner[1]) / (later[0] - sooner[0]) for sooner, later in pairs) * 3600
 
     def gains(self) -> tuple[float, int, int]:
         """From the first third to the last: RSS (by the median), descriptors and threads (by the most)."""
