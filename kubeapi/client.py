@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -238,8 +239,7 @@ class Client:
                     raise refused(response.status, body, response.headers.get("Retry-After"))
                 yield response
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            said = str(error) or type(error).__name__
-            raise ApiError(0, UNREACHABLE, f"{credentials.server}: {said}") from error
+            raise ApiError(0, UNREACHABLE, f"{credentials.server}: {_said(error)}") from error
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -254,6 +254,18 @@ class _ListMeta(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     metadata: _ListMeta
+
+
+def _said(error: aiohttp.ClientError | OSError) -> str:
+    """Return what an error says, without the objects that the library prints along."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate: {error.certificate_error}"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno  # below 1: of the resolver, whose text is its own
+        return os.strerror(number) if number and number > 0 else str(error.os_error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
 
 
 def _encode(body: Any) -> bytes:

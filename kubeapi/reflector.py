@@ -161,6 +161,11 @@ class Reflector(Generic[T]):
                 return 0.0
         return self._backoff.next(error.retry_after)
 
+    def _settled(self) -> None:
+        """Take it for well that a watch has gone on for a moment; one that is to list first has still to."""
+        if not self._relist:
+            self._went_well()
+
     def _went_well(self) -> None:
         self._backoff.reset()
         if self.problem is not None:
@@ -277,12 +282,17 @@ class Reflector(Generic[T]):
         limit = seconds + SLACK_SECONDS
         self.figures.watches += 1
         async with self._client.watch(self.path, asked, silence=limit, longest=limit) as lines:
-            async for line in lines:
-                event = event_of(line)
-                if event.type == "ERROR":
-                    raise in_stream(bytes(event.object))
-                heard = True
-                yield event
+            # A quiet kind says nothing for most of a minute: that its watch goes on is good enough.
+            settling = asyncio.get_running_loop().call_later(NOTHING_SECONDS, self._settled)
+            try:
+                async for line in lines:
+                    event = event_of(line)
+                    if event.type == "ERROR":
+                        raise in_stream(bytes(event.object))
+                    heard = True
+                    yield event
+            finally:
+                settling.cancel()
         if not heard and time.monotonic() - began < NOTHING_SECONDS:
             raise ApiError(200, UNUSABLE, "a watch that ended at once")
 

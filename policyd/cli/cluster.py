@@ -12,11 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from kubeapi.access import Access
-from kubeapi.client import Client
 from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
 from policyd.explain.manifests import Manifests
 from policyd.sources.events import AnyObject
-from policyd.sources.kubernetes.once import read_once
 
 _FIELD_MANAGER = "policyctl"
 _DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -64,6 +62,9 @@ class Cluster:
 
 
 async def _objects(access: Access) -> tuple[AnyObject, ...]:
+    from kubeapi.client import Client  # noqa: PLC0415 — an HTTP client, which other commands don't need
+    from policyd.sources.kubernetes.once import read_once  # noqa: PLC0415
+
     async with Client(access, _FIELD_MANAGER) as client:
         return await read_once(client)
 

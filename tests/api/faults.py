@@ -137,7 +137,7 @@ class FaultProxy:
         }
         headers["Authorization"] = f"Bearer {ADMIN_TOKEN}"
         url = f"{self._api.url}{request.rel_url}"
-        body = await request.read()
+        body = await request.read() or None  # with a body, however empty, goes a type of it
         async with self._connections().request(request.method, url, data=body, headers=headers) as upstream:
             if "watch" in request.query and upstream.status == 200:
                 return await self._pass_on(request, upstream)

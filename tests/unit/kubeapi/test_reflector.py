@@ -280,3 +280,10 @@ async def test_hasten_ends_a_wait(server: Server, monkeypatch: pytest.MonkeyPatc
         await until(lambda: followed.reflector.problem is not None)
         followed.reflector.hasten()
         await until(followed.reflector.listed.is_set)
+
+
+async def test_ct_02_a_quiet_watch_that_goes_on_is_well(server: Server) -> None:
+    async with follow(server, watch(*FIRST, ends=True), say(500, b""), watch()) as followed:
+        await until(lambda: followed.reflector.problem is not None)
+        await until(lambda: followed.reflector.problem is None)
+        assert followed.reflector.version == 7
