@@ -38,6 +38,7 @@ def link() -> Iterator[Link]:
     netns.needed()
     made = Link()
     made.add("pod", "10.77.0.5", "fd77::5")
+    made.add("older", "10.77.0.6", "fd77::6")
     yield made
     made.remove()
 
@@ -98,7 +99,7 @@ def test_check_without_the_capability_tries_a_connection(pod: Namespace) -> None
     assert "not redirected: a connection to 192.0.2.1:20001 didn't arrive" in done.stderr
 
 
-def test_check_notices_a_missing_table(pod: Namespace) -> None:
+def test_l4_04_check_notices_a_missing_table(pod: Namespace) -> None:
     done = _redirect(pod, "--check")
     assert done.returncode == 1
     assert done.stderr == "policyd-proxy redirect: not redirected: there is no table `policyd`\n"
@@ -118,7 +119,7 @@ def test_check_notices_a_missing_table(pod: Namespace) -> None:
         (("add", "chain", "inet", "policyd", "more"), "the table has 3 chains, ours has 2"),
     ],
 )
-def test_check_notices_other_rules(pod: Namespace, change: tuple[str, ...], expected: str) -> None:
+def test_l4_04_check_notices_other_rules(pod: Namespace, change: tuple[str, ...], expected: str) -> None:
     _redirect(pod)
     _nft(pod, *change)
     done = _redirect(pod, "--check")
@@ -128,7 +129,7 @@ def test_check_notices_other_rules(pod: Namespace, change: tuple[str, ...], expe
     assert _redirect(pod, "--check").returncode == 0
 
 
-def test_check_notices_that_somebody_else_takes_connections_first(pod: Namespace) -> None:
+def test_l4_04_check_notices_that_somebody_else_takes_connections_first(pod: Namespace) -> None:
     _redirect(pod)
     _nft(pod, "add", "table", "inet", "first")
     hook = "{ type nat hook output priority -150; }"
@@ -138,6 +139,25 @@ def test_check_notices_that_somebody_else_takes_connections_first(pod: Namespace
     _nft(pod, "delete", "table", "inet", "first")
     assert done.returncode == 1
     assert "not redirected: a connection to 192.0.2.1:20001 didn't arrive at the proxy's port" in done.stderr
+
+
+def test_the_iptables_programs_do_the_same(link: Link) -> None:
+    """As on a kernel without nf_tables; on the pod that the other tests don't use."""
+    if shutil.which("iptables") is None or shutil.which("ip6tables-restore") is None:
+        pytest.skip("IPTABLES NOT TRIED: the programs aren't on this machine (the package `iptables`)")
+    pod = link.pods["older"]
+    assert "the rules that `iptables-save` shows are others" in _redirect(pod, "--iptables", "--check").stderr
+    for _ in range(2):
+        done = _redirect(pod, "--iptables")
+        assert (done.returncode, done.stdout) == (0, "redirected (iptables)\n"), done.stderr
+        done = _redirect(pod, "--iptables", "--check")
+        assert done.returncode == 0, done.stderr
+    pod.run("ip6tables", "-t", "nat", "-F", "POLICYD_OUTPUT")
+    done = _redirect(pod, "--iptables", "--check")
+    assert "the rules that `ip6tables-save` shows are others" in done.stderr
+    assert _redirect(pod, "--iptables", "--remove").returncode == 0
+    assert "POLICYD" not in pod.run("iptables-save").stdout + pod.run("ip6tables-save").stdout
+    assert _redirect(pod, "--iptables", "--remove").returncode == 0
 
 
 def test_without_the_capability_it_says_which_is_missing(pod: Namespace) -> None:

@@ -48,6 +48,9 @@ struct Redirect {
     /// Where the proxy takes what the pod sends.
     #[arg(long, value_name = "PORT", default_value_t = OUTBOUND_PORT)]
     outbound_port: u16,
+    /// Use the programs `iptables` and `ip6tables`, also where the kernel has `nf_tables`.
+    #[arg(long)]
+    iptables: bool,
     /// Change nothing; say whether the rules are in place and a connection of one's own is redirected.
     #[arg(long, conflicts_with = "remove")]
     check: bool,
@@ -58,8 +61,12 @@ struct Redirect {
 
 impl Redirect {
     fn run(&self) -> ExitCode {
-        let to =
-            Redirection { uid: self.uid, inbound: self.inbound_port, outbound: self.outbound_port };
+        let to = Redirection {
+            uid: self.uid,
+            inbound: self.inbound_port,
+            outbound: self.outbound_port,
+            iptables: self.iptables,
+        };
         let (done, outcome) = match (self.check, self.remove) {
             (true, _) => ("redirected", to.check()),
             (_, true) => ("no longer redirected", to.remove()),

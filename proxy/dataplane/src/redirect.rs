@@ -32,11 +32,13 @@ pub struct Redirection {
     pub inbound: u16,
     /// All TCP from the pod comes here, but what the proxy's user and the loopback device carry.
     pub outbound: u16,
+    /// By the `iptables` programs, also where the kernel has `nf_tables`.
+    pub iptables: bool,
 }
 
 impl Default for Redirection {
     fn default() -> Self {
-        Self { uid: PROXY_UID, inbound: INBOUND_PORT, outbound: OUTBOUND_PORT }
+        Self { uid: PROXY_UID, inbound: INBOUND_PORT, outbound: OUTBOUND_PORT, iptables: false }
     }
 }
 
@@ -100,17 +102,34 @@ impl Redirection {
     /// Puts the rules in place, whatever was there of ours before. Says by which means.
     pub fn install(self) -> Result<&'static str, RedirectError> {
         let redirection = self.checked()?;
-        match table::install(redirection) {
-            Ok(()) => Ok("nf_tables"),
-            Err(refused) => otherwise(refused, || legacy::install(redirection)),
-        }
+        self.by(|| table::install(redirection), || legacy::install(redirection))
     }
 
     /// Takes the rules away, where there are any.
     pub fn remove(self) -> Result<&'static str, RedirectError> {
-        match table::remove() {
-            Ok(()) => Ok("nf_tables"),
-            Err(refused) => otherwise(refused, legacy::remove),
+        self.by(table::remove, legacy::remove)
+    }
+
+    /// FAIL-CLOSED: only a kernel without `nf_tables` is a reason for the programs; any other refusal stands as it is.
+    fn by(
+        self,
+        nf_tables: impl FnOnce() -> Result<(), RedirectError>,
+        iptables: impl FnOnce() -> Result<(), RedirectError>,
+    ) -> Result<&'static str, RedirectError> {
+        if self.iptables {
+            return iptables().map(|()| "iptables");
+        }
+        let refused = match nf_tables() {
+            Ok(()) => return Ok("nf_tables"),
+            Err(RedirectError::NoWay { nf_tables, .. }) => nf_tables,
+            Err(other) => return Err(other),
+        };
+        match iptables() {
+            Ok(()) => Ok("iptables"),
+            Err(RedirectError::Program(iptables)) => {
+                Err(RedirectError::NoWay { nf_tables: refused, iptables })
+            }
+            Err(other) => Err(other),
         }
     }
 
@@ -118,26 +137,13 @@ impl Redirection {
     /// step of a pod without capabilities, only tries the latter.
     pub fn check(self) -> Result<&'static str, RedirectError> {
         let redirection = self.checked()?;
-        let means = match table::check(redirection) {
-            Ok(()) => "nf_tables",
+        let rules = self.by(|| table::check(redirection), || legacy::check(redirection));
+        let means = match rules {
             Err(RedirectError::NotPermitted { .. }) => "tried, the rules not read",
-            Err(refused) => otherwise(refused, || legacy::check(redirection))?,
+            other => other?,
         };
         validator::validate(redirection)?;
         Ok(means)
-    }
-}
-
-/// The `iptables` programs, where the kernel has no nf_tables. FAIL-CLOSED: any other refusal stands as it is.
-fn otherwise(
-    refused: RedirectError,
-    work: impl FnOnce() -> Result<(), RedirectError>,
-) -> Result<&'static str, RedirectError> {
-    let RedirectError::NoWay { nf_tables, .. } = refused else { return Err(refused) };
-    match work() {
-        Ok(()) => Ok("iptables"),
-        Err(RedirectError::Program(iptables)) => Err(RedirectError::NoWay { nf_tables, iptables }),
-        Err(other) => Err(other),
     }
 }
 

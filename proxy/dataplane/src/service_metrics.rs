@@ -83,6 +83,13 @@ pub struct ServiceMetrics {
 }
 
 impl ServiceMetrics {
+    /// How often that went wrong.
+    #[cfg(test)]
+    pub(crate) fn failures_of(&self, trouble: Trouble) -> u64 {
+        let at = TROUBLES.iter().position(|(known, _)| *known == trouble);
+        at.and_then(|at| self.failures.get(at)).map_or(0, Counter::get)
+    }
+
     /// Counts what went wrong.
     pub fn failed(&self, trouble: Trouble) {
         if let Some(at) = TROUBLES.iter().position(|(known, _)| *known == trouble)

@@ -79,7 +79,7 @@ pub struct Exchanges {
     flights: Cell<usize>,
 }
 
-pub(super) type Key = (SocketAddr, Option<Box<str>>);
+pub(super) type Key = (SocketAddr, Option<Box<str>>, bool);
 
 impl Exchanges {
     /// Requests and connections in flight.
@@ -111,5 +111,5 @@ impl Exchanges {
 
 /// What tells endpoints from each other.
 pub(super) fn key(endpoint: &Endpoint) -> Key {
-    (endpoint.address, endpoint.identity.clone())
+    (endpoint.address, endpoint.identity.clone(), endpoint.own)
 }

@@ -4,6 +4,7 @@ mod carried;
 mod choices;
 mod ends;
 mod hostile;
+mod redirected;
 mod speaking;
 mod streams;
 

@@ -1,9 +1,10 @@
-//! The same rules by the `iptables` programs, for kernels without nf_tables. Each family is one transaction of its own.
+//! The same rules by the `iptables` programs, for kernels without `nf_tables`. Each family is one transaction of its own.
 
 use std::io::{ErrorKind, Write as _};
 use std::process::{Command, Stdio};
 
 use super::{RedirectError, Redirection};
+use crate::sockets;
 
 const OUTPUT: &str = "POLICYD_OUTPUT";
 const PREROUTING: &str = "POLICYD_PREROUTING";
@@ -20,7 +21,7 @@ struct Family {
     loopback: &'static str,
 }
 
-const FAMILIES: [Family; 2] = [
+static FAMILIES: [Family; 2] = [
     Family {
         iptables: "iptables",
         restore: "iptables-restore",
@@ -37,6 +38,12 @@ const FAMILIES: [Family; 2] = [
 
 /// The hooks, and the chain of ours that hangs on each.
 const JUMPS: [(&str, &str); 2] = [("OUTPUT", OUTPUT), ("PREROUTING", PREROUTING)];
+
+/// Those that this machine knows: where IPv6 is missing, nothing goes by it.
+fn families() -> &'static [Family] {
+    let count = if sockets::has_ipv6() { FAMILIES.len() } else { 1 };
+    FAMILIES.get(..count).unwrap_or(&FAMILIES)
+}
 
 impl Family {
     /// The rules, as `iptables-save` writes them.
@@ -101,7 +108,7 @@ fn done(program: &str, words: &[&str], input: &str) -> Result<String, RedirectEr
 }
 
 pub(super) fn install(redirection: Redirection) -> Result<(), RedirectError> {
-    for family in &FAMILIES {
+    for family in families() {
         let mut jumps = Vec::new();
         for (hook, chain) in JUMPS {
             if !family.jumps(hook, chain)? {
@@ -115,7 +122,7 @@ pub(super) fn install(redirection: Redirection) -> Result<(), RedirectError> {
 }
 
 pub(super) fn remove() -> Result<(), RedirectError> {
-    for family in &FAMILIES {
+    for family in families() {
         let mut lines = vec!["*nat".to_owned()];
         for (hook, chain) in JUMPS {
             lines.push(format!(":{chain} - [0:0]"));
@@ -131,7 +138,7 @@ pub(super) fn remove() -> Result<(), RedirectError> {
 }
 
 pub(super) fn check(redirection: Redirection) -> Result<(), RedirectError> {
-    for family in &FAMILIES {
+    for family in families() {
         let saved = done(family.save, &["-t", "nat"], "")?;
         let ours: Vec<_> = saved
             .lines()

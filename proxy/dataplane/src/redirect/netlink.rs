@@ -21,7 +21,7 @@ const ANSWER_BYTES: usize = 64 * 1024;
 /// Messages of one list; our table has seven rules.
 const MOST_LISTED: usize = 1_024;
 
-/// One message to nf_tables.
+/// One message to `nf_tables`.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     /// What it is, in words.

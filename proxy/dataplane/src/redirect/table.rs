@@ -191,9 +191,10 @@ fn removal() -> Vec<Message> {
     ]
 }
 
-/// Writes the table.
+/// Writes the table, and reads it back: the kernel's word is good, what it lists is better.
 pub(super) fn install(redirection: Redirection) -> Result<(), RedirectError> {
-    open()?.commit(&transaction(redirection)).map_err(error)
+    open()?.commit(&transaction(redirection)).map_err(error)?;
+    check(redirection)
 }
 
 /// Deletes it, where it is there.

@@ -38,7 +38,8 @@ fn the_transaction_is_one_batch_that_replaces_what_was_there() {
 
 #[test]
 fn a_uid_and_a_port_are_written_as_the_kernel_compares_them() {
-    let redirection = Redirection { uid: 0x0102_0304, inbound: 0x1213, outbound: 0x1415 };
+    let redirection =
+        Redirection { uid: 0x0102_0304, inbound: 0x1213, outbound: 0x1415, iptables: false };
     let bytes = batch(&transaction(redirection));
     let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
     // NFTA_DATA_VALUE: a uid in the machine's order, ports in the network's, padded.
