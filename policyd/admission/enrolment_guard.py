@@ -63,7 +63,7 @@ def _policy() -> Object:
             "auditAnnotations": [
                 {
                     "key": "released",
-                    "valueExpression": "variables.weaker ? 'by ' + request.userInfo.username : null",
+                    "valueExpression": "variables.weaker ? 'by ' + request.userInfo.username : ''",
                 }
             ],
         },
