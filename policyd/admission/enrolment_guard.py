@@ -63,6 +63,7 @@ def _policy() -> Object:
             "auditAnnotations": [
                 {
                     "key": "released",
+                    # What is empty isn't written.
                     "valueExpression": "variables.weaker ? 'by ' + request.userInfo.username : ''",
                 }
             ],

@@ -20,7 +20,7 @@ from policyd.distribute.basis import Basis
 from policyd.distribute.callers import known_pod_of, pod_of, refuse_revoked
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.envelope import Hashes, Standing, Subject, sha256
-from policyd.distribute.facts import facts_of
+from policyd.distribute.facts import addresses_of, facts_of
 from policyd.distribute.merged import Merged
 from policyd.distribute.publish import Publisher
 from policyd.distribute.refusals import permission_denied
@@ -180,7 +180,7 @@ class Controller:
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
         workload = self.world.workloads.workload_of(pod.key).text
-        facts, discovery = self._facts(pod), self._services().of(services)
+        facts, discovery = self._facts(pod), self._services().of(services, addresses_of(pod))
         hashes = Hashes(
             bytes.fromhex(table.version.removeprefix("sha256:")), sha256(facts), sha256(discovery)
         )

@@ -1,9 +1,15 @@
-"""Where the services that a pod calls are, and who must answer there (design §7)."""
+"""Where the services that a pod calls are, and who must answer there (design §7).
+
+A proxy with explicit listeners asks by name, `namespace/name:port`; one to which everything is redirected
+asks by the address that was dialled, `10.96.0.1:80` or `[fd00::1]:80` (decision record 13).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from policyd.compile.mesh import defaults_of
+from policyd.distribute.addresses import Address, ServiceAddresses, parse_address
 from policyd.distribute.pods import Backend, Backends
 from policyd.distribute.readiness import Readiness
 from policyd.index.world import World
@@ -15,6 +21,8 @@ from policyd_api.v1 import stream_pb2 as wire
 
 MOST_SERVICES = 1024
 MOST_ENDPOINTS = 1024
+
+_MESH_DEFAULTS = ObjectKey(POLICYD, "MeshDefaults", "", DEFAULT_NAME)
 
 ProtocolOf = Callable[[ObjectKey, int], str]
 """What the Server of a member's port says it speaks: `unknown`, `HTTP/1`, …"""
@@ -29,13 +37,49 @@ class Discovery:
         self._readiness = Readiness(world)
         self._protocol_of = protocol_of
         self._known: dict[str, wire.ServicePort] = {}
+        self._addresses: ServiceAddresses | None = None
         self._plaintext = _outbound_plaintext(world)
+        self._opaque = frozenset(defaults_of(world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
 
-    def of(self, services: Iterable[str]) -> bytes:
-        """Return the canonical bytes of what a proxy with these services (`namespace/name:port`) is told."""
-        rows = [self._service(service) for service in sorted(set(services))[:MOST_SERVICES]]
+    def of(self, asked: Iterable[str], own: Iterable[str] = ()) -> bytes:
+        """Return the canonical bytes of what a proxy that asks for these services and addresses is told.
+
+        `own` are the addresses of its pod, in normal form: the pod isn't redirected to itself.
+        """
+        here = frozenset(own)
+        rows = [self._row(each, here) for each in sorted(set(asked))[:MOST_SERVICES]]
         message = wire.Discovery(services=rows, outbound_plaintext=self._plaintext)
         return message.SerializeToString(deterministic=True)
+
+    def _row(self, asked: str, own: frozenset[str]) -> wire.ServicePort:
+        if "/" in asked:
+            return self._service(asked)
+        if asked not in self._known:
+            place = parse_address(asked)
+            # FAIL-CLOSED: what can't be read is nobody's address.
+            row = wire.ServicePort() if place is None else self._at(place)
+            row.service = asked
+            self._known[asked] = row
+        return _with_own(self._known[asked], own)
+
+    def _at(self, place: Address) -> wire.ServicePort:
+        """Who is at an address: a Service's endpoints, a pod, or whoever it is, out of our sight."""
+        if self._addresses is None:
+            self._addresses = ServiceAddresses(self._world)
+        service = self._addresses.service(place.ip)
+        if service is not None:
+            name = f"{service.namespace}/{service.name}:{place.port}"
+            return wire.ServicePort(endpoints=self._service(name).endpoints, name=name)
+        backends = self._backends.at(place.ip)
+        identities = {backend.identity for backend in backends}
+        if len(identities) > 1:
+            return wire.ServicePort()  # FAIL-CLOSED: two who must be somebody else have one address
+        identity = next(iter(identities), "")
+        protocol = "opaque" if place.port in self._opaque else "unknown"
+        if identity:
+            protocol = self._protocol_of(backends[0].resource.key, place.port)
+        endpoint = wire.Endpoint(address=place.ip, port=place.port, identity=identity, protocol=protocol)
+        return wire.ServicePort(endpoints=[endpoint])
 
     def _service(self, service: str) -> wire.ServicePort:
         if service not in self._known:
@@ -75,8 +119,20 @@ class Discovery:
             yield address, number, backend.identity, protocol
 
 
+def _with_own(row: wire.ServicePort, own: frozenset[str]) -> wire.ServicePort:
+    """Say of endpoints that they are the asking pod, which has no proxy in front of itself."""
+    if not any(endpoint.address in own for endpoint in row.endpoints):
+        return row
+    told = wire.ServicePort()
+    told.CopyFrom(row)
+    for endpoint in told.endpoints:
+        if endpoint.address in own:
+            endpoint.identity, endpoint.own = "", True
+    return told
+
+
 def _outbound_plaintext(world: World) -> str:
-    found = world.objects.get(ObjectKey(POLICYD, "MeshDefaults", "", DEFAULT_NAME))
+    found = world.objects.get(_MESH_DEFAULTS)
     if found is None:
         return "Allow"
     if isinstance(found, Resource) and isinstance(found.spec, MeshDefaults):

@@ -22,10 +22,15 @@ def facts_of(world: World, pod: Resource[object]) -> bytes:
     facts = wire.PodFacts(
         uid=pod.meta.uid or "",
         name=pod.meta.name,
-        addresses=normal_addresses(spec.status.addresses),
+        addresses=addresses_of(pod),
         probe_addresses=normal_addresses(_probe_addresses(world, spec)),
     )
     return facts.SerializeToString(deterministic=True)
+
+
+def addresses_of(pod: Resource[object]) -> list[str]:
+    """Return the addresses of one pod in normal form; none for what is no Pod."""
+    return normal_addresses(pod.spec.status.addresses) if isinstance(pod.spec, Pod) else []
 
 
 def _probe_addresses(world: World, pod: Pod) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from policyd.distribute.facts import normal_address
@@ -16,18 +16,23 @@ from policyd.resources.workload import Pod
 PROXY_CONTAINER = "policyd-proxy"
 """A pod with a container of this name has a proxy: whoever calls it expects its identity."""
 
+_ENDED = frozenset({"Succeeded", "Failed"})
+"""Phases of pods whose addresses are somebody else's by now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Something with addresses behind Services: a running pod or an ExternalWorkload.
+    """Something with addresses: a pod that hasn't ended, or an ExternalWorkload.
 
-    `identity` is what it must prove, "" where it has no proxy; `ports` are its declared ports by name.
+    `identity` is what it must prove, "" where it has no proxy; `ports` are its declared ports by name;
+    `takes` says whether it is behind Services: a pod that runs, and isn't being deleted.
     """
 
     resource: Resource[object]
     addresses: tuple[str, ...]
     identity: str
     ports: Mapping[str, int]
+    takes: bool = True
 
     def port(self, target: int | str) -> int | None:
         """Return the number of a Service's target port; None where the name isn't declared."""
@@ -39,6 +44,7 @@ class Backends:
 
     def __init__(self, world: World, trust_domain: str) -> None:
         self._by_namespace: dict[str, list[Backend]] = defaultdict(list)
+        self._by_address: dict[str, list[Backend]] | None = None
         found = [backend for backend in _all(world, trust_domain) if backend.addresses]
         # A pod's address beats an ExternalWorkload's (design §7).
         taken = {
@@ -55,8 +61,22 @@ class Backends:
         """Return what a Service of the namespace selects."""
         for backend in self._by_namespace.get(namespace, ()):
             labels = backend.resource.meta.labels
-            if all(labels.get(key) == value for key, value in selector.items()):
+            if backend.takes and all(labels.get(key) == value for key, value in selector.items()):
                 yield backend
+
+    def at(self, address: str) -> Sequence[Backend]:
+        """Return what has an address, which must be in normal form; several where pods share their node's.
+
+        What takes traffic beats what begins or ends: addresses are given out again.
+        """
+        if self._by_address is None:
+            self._by_address = defaultdict(list)
+            for backends in self._by_namespace.values():
+                for backend in backends:
+                    for each in backend.addresses:
+                        self._by_address[each].append(backend)
+        found = self._by_address.get(address, ())
+        return [backend for backend in found if backend.takes] or found
 
 
 def is_meshed(pod: Pod) -> bool:
@@ -66,11 +86,11 @@ def is_meshed(pod: Pod) -> bool:
 
 def _all(world: World, trust_domain: str) -> Iterable[Backend]:
     for found in (*world.of_kind(*POD), *world.of_kind(*EXTERNAL)):
-        if not isinstance(found, Resource) or found.meta.deletion is not None:
+        if not isinstance(found, Resource):
             continue
-        if isinstance(found.spec, Pod) and found.spec.status.phase == "Running":
+        if isinstance(found.spec, Pod) and found.spec.status.phase not in _ENDED:
             yield _pod(found, found.spec, trust_domain)
-        elif isinstance(found.spec, ExternalWorkloadSpec):
+        elif isinstance(found.spec, ExternalWorkloadSpec) and found.meta.deletion is None:
             yield _external(found, found.spec)
 
 
@@ -83,7 +103,8 @@ def _pod(found: Resource[object], pod: Pod, trust_domain: str) -> Backend:
         if port.name and port.protocol == "TCP"
     }
     addresses = tuple(text for text in map(normal_address, pod.status.addresses) if text)
-    return Backend(found, addresses, account if is_meshed(pod) else "", ports)
+    takes = pod.status.phase == "Running" and found.meta.deletion is None
+    return Backend(found, addresses, account if is_meshed(pod) else "", ports, takes)
 
 
 def _external(found: Resource[object], spec: ExternalWorkloadSpec) -> Backend:

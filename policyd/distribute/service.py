@@ -62,7 +62,8 @@ class PolicyStreamService:
         )
         if isinstance(event, Greeted):
             hello = wire.Hello.FromString(event.message)
-            log.info("proxy_hello", services=len(hello.services), reader_version=hello.reader_version)
+            asked = len(hello.services) + len(hello.addresses)
+            log.info("proxy_hello", services=asked, reader_version=hello.reader_version)
             session.greet(hello)
         elif isinstance(event, Nacked):
             log.warning("proxy_refused", version=f"sha256:{event.snapshot.hex()}", reason=event.reason)

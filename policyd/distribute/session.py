@@ -57,6 +57,7 @@ class _Asked:
 
     reader_version: int
     services: tuple[str, ...]
+    """By name, or by address."""
 
 
 class Session:
@@ -109,7 +110,7 @@ class Session:
         if self._asked is None and hello.HasField("held"):
             self._held = wire.Held()
             self._held.CopyFrom(hello.held)
-        self._asked = _Asked(hello.reader_version, tuple(hello.services))
+        self._asked = _Asked(hello.reader_version, (*hello.services, *hello.addresses))
         self.wake()
 
     def look(self, teller: Teller, standing: Standing) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpolicyd_api/v1/stream.proto\x12\npolicyd.v1\"n\n\x0cProxyMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.policyd.v1.Hello\x12\x1c\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x0f.policyd.v1.Ack\x12\x1e\n\x04nack\x18\x03 \x01(\x0b\x32\x10.policyd.v1.Nack\"Q\n\x05Hello\x12\x16\n\x0ereader_version\x18\x01 \x01(\r\x12\x1e\n\x04held\x18\x02 \x01(\x0b\x32\x10.policyd.v1.Held\x12\x10\n\x08services\x18\x03 \x03(\t\"\x80\x01\n\x04Held\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12 \n\x05\x62\x61sis\x18\x02 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\x17\n\x0fsnapshot_sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x04 \x01(\x0c\x12\x18\n\x10\x64iscovery_sha256\x18\x05 \x01(\x0c\".\n\x03\x41\x63k\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12\x17\n\x0fsnapshot_sha256\x18\x02 \x01(\x0c\"4\n\x04Nack\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"i\n\x11\x43ontrollerMessage\x12*\n\nassignment\x18\x01 \x01(\x0b\x32\x16.policyd.v1.Assignment\x12(\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x12.policyd.v1.Signed\";\n\x06Signed\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\r\n\x05\x63hain\x18\x03 \x03(\x0c\"f\n\nAssignment\x12$\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x12.policyd.v1.Signed\x12\x10\n\x08snapshot\x18\x02 \x01(\x0c\x12\r\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0c\x12\x11\n\tdiscovery\x18\x04 \x01(\x0c\"\xe7\x01\n\x08\x45nvelope\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x10\n\x08workload\x18\x02 \x01(\t\x12\x0f\n\x07pod_uid\x18\x03 \x01(\t\x12\x17\n\x0fsnapshot_sha256\x18\x04 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x05 \x01(\x0c\x12\x18\n\x10\x64iscovery_sha256\x18\x06 \x01(\x0c\x12 \n\x05\x62\x61sis\x18\x07 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\x18\n\x10issued_at_millis\x18\x08 \x01(\x03\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x0e\n\x06serial\x18\n \x01(\x04\"7\n\x05\x42\x61sis\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xa4\x01\n\x0c\x43onfirmation\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0f\n\x07pod_uid\x18\x02 \x01(\t\x12\x17\n\x0fsnapshot_sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x04 \x01(\x0c\x12 \n\x05\x62\x61sis\x18\x05 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x11\n\tat_millis\x18\x07 \x01(\x03\"Q\n\x08PodFacts\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x17\n\x0fprobe_addresses\x18\x04 \x03(\t\"R\n\tDiscovery\x12)\n\x08services\x18\x01 \x03(\x0b\x32\x17.policyd.v1.ServicePort\x12\x1a\n\x12outbound_plaintext\x18\x02 \x01(\t\"G\n\x0bServicePort\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\'\n\tendpoints\x18\x02 \x03(\x0b\x32\x14.policyd.v1.Endpoint\"M\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t2U\n\x0cPolicyStream\x12\x45\n\x06\x46ollow\x12\x18.policyd.v1.ProxyMessage\x1a\x1d.policyd.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bpolicyd_api/v1/stream.proto\x12\npolicyd.v1\"n\n\x0cProxyMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x11.policyd.v1.Hello\x12\x1c\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x0f.policyd.v1.Ack\x12\x1e\n\x04nack\x18\x03 \x01(\x0b\x32\x10.policyd.v1.Nack\"d\n\x05Hello\x12\x16\n\x0ereader_version\x18\x01 \x01(\r\x12\x1e\n\x04held\x18\x02 \x01(\x0b\x32\x10.policyd.v1.Held\x12\x10\n\x08services\x18\x03 \x03(\t\x12\x11\n\taddresses\x18\x04 \x03(\t\"\x80\x01\n\x04Held\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12 \n\x05\x62\x61sis\x18\x02 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\x17\n\x0fsnapshot_sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x04 \x01(\x0c\x12\x18\n\x10\x64iscovery_sha256\x18\x05 \x01(\x0c\".\n\x03\x41\x63k\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12\x17\n\x0fsnapshot_sha256\x18\x02 \x01(\x0c\"4\n\x04Nack\x12\x0e\n\x06serial\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"i\n\x11\x43ontrollerMessage\x12*\n\nassignment\x18\x01 \x01(\x0b\x32\x16.policyd.v1.Assignment\x12(\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x12.policyd.v1.Signed\";\n\x06Signed\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\r\n\x05\x63hain\x18\x03 \x03(\x0c\"f\n\nAssignment\x12$\n\x08\x65nvelope\x18\x01 \x01(\x0b\x32\x12.policyd.v1.Signed\x12\x10\n\x08snapshot\x18\x02 \x01(\x0c\x12\r\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0c\x12\x11\n\tdiscovery\x18\x04 \x01(\x0c\"\xe7\x01\n\x08\x45nvelope\x12\x14\n\x0ctrust_domain\x18\x01 \x01(\t\x12\x10\n\x08workload\x18\x02 \x01(\t\x12\x0f\n\x07pod_uid\x18\x03 \x01(\t\x12\x17\n\x0fsnapshot_sha256\x18\x04 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x05 \x01(\x0c\x12\x18\n\x10\x64iscovery_sha256\x18\x06 \x01(\x0c\x12 \n\x05\x62\x61sis\x18\x07 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\x18\n\x10issued_at_millis\x18\x08 \x01(\x03\x12\r\n\x05\x65poch\x18\t \x01(\x04\x12\x0e\n\x06serial\x18\n \x01(\x04\"7\n\x05\x42\x61sis\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\xa4\x01\n\x0c\x43onfirmation\x12\x10\n\x08workload\x18\x01 \x01(\t\x12\x0f\n\x07pod_uid\x18\x02 \x01(\t\x12\x17\n\x0fsnapshot_sha256\x18\x03 \x01(\x0c\x12\x14\n\x0c\x66\x61\x63ts_sha256\x18\x04 \x01(\x0c\x12 \n\x05\x62\x61sis\x18\x05 \x03(\x0b\x32\x11.policyd.v1.Basis\x12\r\n\x05\x65poch\x18\x06 \x01(\x04\x12\x11\n\tat_millis\x18\x07 \x01(\x03\"Q\n\x08PodFacts\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\x17\n\x0fprobe_addresses\x18\x04 \x03(\t\"R\n\tDiscovery\x12)\n\x08services\x18\x01 \x03(\x0b\x32\x17.policyd.v1.ServicePort\x12\x1a\n\x12outbound_plaintext\x18\x02 \x01(\t\"U\n\x0bServicePort\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\'\n\tendpoints\x18\x02 \x03(\x0b\x32\x14.policyd.v1.Endpoint\x12\x0c\n\x04name\x18\x03 \x01(\t\"Z\n\x08\x45ndpoint\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x10\n\x08identity\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x0b\n\x03own\x18\x05 \x01(\x08\x32U\n\x0cPolicyStream\x12\x45\n\x06\x46ollow\x12\x18.policyd.v1.ProxyMessage\x1a\x1d.policyd.v1.ControllerMessage(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,33 +35,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROXYMESSAGE']._serialized_start=43
   _globals['_PROXYMESSAGE']._serialized_end=153
   _globals['_HELLO']._serialized_start=155
-  _globals['_HELLO']._serialized_end=236
-  _globals['_HELD']._serialized_start=239
-  _globals['_HELD']._serialized_end=367
-  _globals['_ACK']._serialized_start=369
-  _globals['_ACK']._serialized_end=415
-  _globals['_NACK']._serialized_start=417
-  _globals['_NACK']._serialized_end=469
-  _globals['_CONTROLLERMESSAGE']._serialized_start=471
-  _globals['_CONTROLLERMESSAGE']._serialized_end=576
-  _globals['_SIGNED']._serialized_start=578
-  _globals['_SIGNED']._serialized_end=637
-  _globals['_ASSIGNMENT']._serialized_start=639
-  _globals['_ASSIGNMENT']._serialized_end=741
-  _globals['_ENVELOPE']._serialized_start=744
-  _globals['_ENVELOPE']._serialized_end=975
-  _globals['_BASIS']._serialized_start=977
-  _globals['_BASIS']._serialized_end=1032
-  _globals['_CONFIRMATION']._serialized_start=1035
-  _globals['_CONFIRMATION']._serialized_end=1199
-  _globals['_PODFACTS']._serialized_start=1201
-  _globals['_PODFACTS']._serialized_end=1282
-  _globals['_DISCOVERY']._serialized_start=1284
-  _globals['_DISCOVERY']._serialized_end=1366
-  _globals['_SERVICEPORT']._serialized_start=1368
-  _globals['_SERVICEPORT']._serialized_end=1439
-  _globals['_ENDPOINT']._serialized_start=1441
-  _globals['_ENDPOINT']._serialized_end=1518
-  _globals['_POLICYSTREAM']._serialized_start=1520
-  _globals['_POLICYSTREAM']._serialized_end=1605
+  _globals['_HELLO']._serialized_end=255
+  _globals['_HELD']._serialized_start=258
+  _globals['_HELD']._serialized_end=386
+  _globals['_ACK']._serialized_start=388
+  _globals['_ACK']._serialized_end=434
+  _globals['_NACK']._serialized_start=436
+  _globals['_NACK']._serialized_end=488
+  _globals['_CONTROLLERMESSAGE']._serialized_start=490
+  _globals['_CONTROLLERMESSAGE']._serialized_end=595
+  _globals['_SIGNED']._serialized_start=597
+  _globals['_SIGNED']._serialized_end=656
+  _globals['_ASSIGNMENT']._serialized_start=658
+  _globals['_ASSIGNMENT']._serialized_end=760
+  _globals['_ENVELOPE']._serialized_start=763
+  _globals['_ENVELOPE']._serialized_end=994
+  _globals['_BASIS']._serialized_start=996
+  _globals['_BASIS']._serialized_end=1051
+  _globals['_CONFIRMATION']._serialized_start=1054
+  _globals['_CONFIRMATION']._serialized_end=1218
+  _globals['_PODFACTS']._serialized_start=1220
+  _globals['_PODFACTS']._serialized_end=1301
+  _globals['_DISCOVERY']._serialized_start=1303
+  _globals['_DISCOVERY']._serialized_end=1385
+  _globals['_SERVICEPORT']._serialized_start=1387
+  _globals['_SERVICEPORT']._serialized_end=1472
+  _globals['_ENDPOINT']._serialized_start=1474
+  _globals['_ENDPOINT']._serialized_end=1564
+  _globals['_POLICYSTREAM']._serialized_start=1566
+  _globals['_POLICYSTREAM']._serialized_end=1651
 # @@protoc_insertion_point(module_scope)

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ProxyMessage(_message.Message):
-    """The first message of a proxy is a Hello; after that Acks, Nacks, and a new Hello where its services change."""
+    """The first message of a proxy is a Hello; after that Acks, Nacks, and a new Hello where what it asks for changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -60,6 +60,7 @@ class Hello(_message.Message):
     READER_VERSION_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
     reader_version: _builtins.int
     """the highest snapshot this proxy can read"""
     @_builtins.property
@@ -70,16 +71,21 @@ class Hello(_message.Message):
     def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Service ports it has outbound listeners for: `namespace/name:port`, sorted"""
 
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what its pod has dialled lately, redirected: `10.96.0.1:80`, `[fd00::1]:80`, sorted"""
+
     def __init__(
         self,
         *,
         reader_version: _builtins.int = ...,
         held: Global___Held | None = ...,
         services: _abc.Iterable[_builtins.str] | None = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "reader_version", b"reader_version", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "held", b"held", "reader_version", b"reader_version", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,7 +439,7 @@ class Discovery(_message.Message):
     """MeshDefaults.outbound.plaintext: `Allow` or `Deny`"""
     @_builtins.property
     def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServicePort]:
-        """sorted by service"""
+        """what was asked for, sorted by service"""
 
     def __init__(
         self,
@@ -455,8 +461,11 @@ class ServicePort(_message.Message):
 
     SERVICE_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     service: _builtins.str
-    """`namespace/name:port`"""
+    """as it was asked for: `namespace/name:port`, or an address"""
+    name: _builtins.str
+    """of an address: the `namespace/name:port` that it is; empty: no Service's"""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
         """sorted by (address, port)"""
@@ -466,10 +475,11 @@ class ServicePort(_message.Message):
         *,
         service: _builtins.str = ...,
         endpoints: _abc.Iterable[Global___Endpoint] | None = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoints", b"endpoints", "name", b"name", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,12 +493,15 @@ class Endpoint(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    OWN_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     port: _builtins.int
     identity: _builtins.str
     """the SPIFFE ID the other end must prove; empty: not meshed"""
     protocol: _builtins.str
     """what its Server says: `unknown`, `HTTP/1`, `HTTP/2`, `gRPC`, `opaque`, `TLS`"""
+    own: _builtins.bool
+    """of an address: it is the asking pod itself, which isn't redirected to itself"""
     def __init__(
         self,
         *,
@@ -496,10 +509,11 @@ class Endpoint(_message.Message):
         port: _builtins.int = ...,
         identity: _builtins.str = ...,
         protocol: _builtins.str = ...,
+        own: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "identity", b"identity", "port", b"port", "protocol", b"protocol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "identity", b"identity", "own", b"own", "port", b"port", "protocol", b"protocol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -193,7 +193,7 @@ async def http(
         lines["Content-Length"] = str(len(body))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     sent = f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body
-    return _read(await exchange(host, port, sent, context, source))
+    return read_answer(await exchange(host, port, sent, context, source))
 
 
 async def exchange(
@@ -219,7 +219,7 @@ async def exchange(
     return received
 
 
-def _read(received: bytes) -> Answer:
+def read_answer(received: bytes) -> Answer:
     head, _, body = received.partition(b"\r\n\r\n")
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")

@@ -270,6 +270,14 @@ impl Callees {
         }
     }
 
+    /// Whether nothing is in flight to any of them, and no connection is kept.
+    pub fn rest(&self) -> bool {
+        let rests = |callee: &Rc<Callee>| {
+            Rc::strong_count(callee) == 1 && callee.idle.is_empty() && callee.lines.is_empty()
+        };
+        self.all.borrow().iter().all(rests)
+    }
+
     /// Closes all connections that carry nothing, and those that do when they no longer do.
     pub fn clear(&self) {
         for callee in &*self.all.borrow() {

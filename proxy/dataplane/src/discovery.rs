@@ -37,11 +37,14 @@ pub struct Endpoint {
     pub identity: Option<Box<str>>,
     /// What it speaks.
     pub speaks: Speaks,
+    /// It is this very pod: what goes there doesn't leave it, and isn't redirected to us.
+    pub own: bool,
 }
 
 /// A port of a Service.
 #[derive(Debug, Default)]
 pub struct Service {
+    name: Option<String>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -49,6 +52,11 @@ impl Service {
     /// What its first endpoint speaks.
     pub fn speaks(&self) -> Option<Speaks> {
         self.endpoints.first().map(|endpoint| endpoint.speaks)
+    }
+
+    /// `namespace/name:port` where it was asked for by address and is a Service's.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// All endpoints, in policyd's order.
@@ -72,7 +80,8 @@ impl Discovery {
             let endpoints =
                 service.endpoints.iter().map(|endpoint| read_endpoint(&service.service, endpoint));
             let endpoints = endpoints.collect::<Result<_, _>>()?;
-            let before = services.insert(service.service.clone(), Service { endpoints });
+            let name = (!service.name.is_empty()).then(|| service.name.clone());
+            let before = services.insert(service.service.clone(), Service { name, endpoints });
             if before.is_some() {
                 let value = service.service.clone();
                 return Err(DiscoveryError {
@@ -86,7 +95,7 @@ impl Discovery {
         Ok(Self { services, plaintext: message.outbound_plaintext == "Allow" })
     }
 
-    /// A service by `namespace/name:port`.
+    /// A service by `namespace/name:port`, or what is at an address.
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.get(name)
     }
@@ -120,7 +129,12 @@ fn read_endpoint(
         "opaque" | "TLS" => Speaks::Bytes,
         other => return Err(broken(other, "a protocol")),
     };
-    Ok(Endpoint { address: SocketAddr::new(ip, port), identity, speaks })
+    let own = endpoint.own;
+    // FAIL-CLOSED: who is asked for an identity is asked through our TLS.
+    if own && identity.is_some() {
+        return Err(broken(&endpoint.identity, "nobody: it is the pod itself"));
+    }
+    Ok(Endpoint { address: SocketAddr::new(ip, port), identity, speaks, own })
 }
 
 #[cfg(test)]
@@ -133,11 +147,13 @@ mod tests {
             port,
             identity: identity.to_owned(),
             protocol: "HTTP/1".to_owned(),
+            own: false,
         };
         generated::Discovery {
             services: vec![generated::ServicePort {
                 service: "books/authors:80".to_owned(),
                 endpoints: vec![endpoint(1), endpoint(2)],
+                name: String::new(),
             }],
             outbound_plaintext: plaintext.to_owned(),
         }

@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificate::Leaf;
 use crate::clock;
+use crate::departures::Departure;
 use crate::discovery::Endpoint;
 use crate::enforcement::Enforced;
 use crate::limits;
@@ -48,6 +49,8 @@ pub struct Checked {
     pub endpoint: Endpoint,
     /// Who it proved to be; none for an endpoint without identity.
     proven: Option<Proven>,
+    /// The port that it was dialled from.
+    departure: Option<Departure>,
     passage: Passage,
 }
 
@@ -67,6 +70,8 @@ impl Checked {
     pub fn rejected(&self, shared: &Shared, enforced: &Arc<Enforced>) -> Option<Reason> {
         match &self.proven {
             Some(proven) => proven.rejected(shared, enforced, &self.endpoint),
+            // What the pod asks of itself doesn't leave it.
+            None if self.endpoint.own => None,
             None => (!enforced.discovery.plaintext()).then_some(Reason::NoIdentity),
         }
     }
@@ -88,16 +93,17 @@ pub async fn reach(
     endpoint: &Endpoint,
     alpn: &'static [u8],
 ) -> Result<(Wire, Checked), Unreached> {
+    let passage = Passage { checked: () };
     let mut checked =
-        Checked { endpoint: endpoint.clone(), proven: None, passage: Passage { checked: () } };
+        Checked { endpoint: endpoint.clone(), proven: None, departure: None, passage };
     let Some(identity) = &endpoint.identity else {
         if let Some(reason) = checked.rejected(shared, enforced) {
             return Err(Unreached::Refused(reason, "the endpoint is not meshed".to_owned()));
         }
-        let stream = dial(shared, endpoint).await?;
+        let stream = dial(shared, &mut checked).await?;
         return Ok((Box::new(stream), checked));
     };
-    let stream = dial(shared, endpoint).await?;
+    let stream = dial(shared, &mut checked).await?;
     let call = call(shared, enforced, (endpoint.address, identity), alpn)?;
     let reached = handshake(&call, stream, identity).await.and_then(|stream| {
         let tls = stream.get_ref().1;
@@ -127,8 +133,10 @@ fn refused(why: impl Into<String>) -> Unreached {
     Unreached::Refused(Reason::PeerRejected, why.into())
 }
 
-async fn dial(shared: &Shared, endpoint: &Endpoint) -> Result<TcpStream, Unreached> {
-    let dialled = sockets::dial(shared.settings.source_address, endpoint.address).await;
+async fn dial(shared: &Shared, checked: &mut Checked) -> Result<TcpStream, Unreached> {
+    let to = checked.endpoint.address;
+    let note = |from| checked.departure = Some(shared.departures.note(from));
+    let dialled = sockets::dial(shared.settings.source_address, to, note).await;
     dialled.map_err(|error| Unreached::Failed(Trouble::of_dial(&error), error))
 }
 

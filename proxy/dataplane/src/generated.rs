@@ -299,7 +299,7 @@ pub mod identity_client {
         }
     }
 }
-/// The first message of a proxy is a Hello; after that Acks, Nacks, and a new Hello where its services change.
+/// The first message of a proxy is a Hello; after that Acks, Nacks, and a new Hello where what it asks for changes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProxyMessage {
     /// exactly one of the three
@@ -321,6 +321,9 @@ pub struct Hello {
     /// Service ports it has outbound listeners for: `namespace/name:port`, sorted
     #[prost(string, repeated, tag = "3")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// what its pod has dialled lately, redirected: `10.96.0.1:80`, `\[fd00::1\]:80`, sorted
+    #[prost(string, repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Held {
@@ -466,7 +469,7 @@ pub struct PodFacts {
 /// Where the services this pod calls are.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Discovery {
-    /// sorted by service
+    /// what was asked for, sorted by service
     #[prost(message, repeated, tag = "1")]
     pub services: ::prost::alloc::vec::Vec<ServicePort>,
     /// MeshDefaults.outbound.plaintext: `Allow` or `Deny`
@@ -475,12 +478,15 @@ pub struct Discovery {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ServicePort {
-    /// `namespace/name:port`
+    /// as it was asked for: `namespace/name:port`, or an address
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
     /// sorted by (address, port)
     #[prost(message, repeated, tag = "2")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// of an address: the `namespace/name:port` that it is; empty: no Service's
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoint {
@@ -494,6 +500,9 @@ pub struct Endpoint {
     /// what its Server says: `unknown`, `HTTP/1`, `HTTP/2`, `gRPC`, `opaque`, `TLS`
     #[prost(string, tag = "4")]
     pub protocol: ::prost::alloc::string::String,
+    /// of an address: it is the asking pod itself, which isn't redirected to itself
+    #[prost(bool, tag = "5")]
+    pub own: bool,
 }
 /// Generated client implementations.
 pub mod policy_stream_client {

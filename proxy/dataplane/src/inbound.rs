@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -35,6 +35,10 @@ use crate::sockets;
 use crate::tls;
 use crate::watch::Watch;
 
+mod redirected;
+
+pub use redirected::RedirectedInbound;
+
 /// One of the pod's ports, on one worker.
 #[derive(Debug)]
 pub struct InboundPort {
@@ -48,13 +52,21 @@ pub struct InboundPort {
 
 /// Where allowed requests and connections of a port go.
 #[derive(Debug, Clone, Copy)]
-pub struct Application(SocketAddr);
+pub struct Application {
+    /// Where it listens.
+    to: SocketAddr,
+    /// The address it is dialled from; none: the kernel's choice.
+    from: Option<IpAddr>,
+}
 
 impl Upstream for Application {
     type Io = TcpStream;
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = timeout(limits::CONNECT, TcpStream::connect(self.0)).await??;
+        if self.from.is_some() {
+            return sockets::dial(self.from, self.to, |_| {}).await;
+        }
+        let stream = timeout(limits::CONNECT, TcpStream::connect(self.to)).await??;
         sockets::tune(&stream);
         Ok(stream)
     }
@@ -63,8 +75,12 @@ impl Upstream for Application {
 impl InboundPort {
     /// A port of `worker`, without a connection to its application yet.
     pub fn new(worker: &Rc<Worker>, port: Inbound) -> Self {
-        let onward = Rc::new(Onward::new(Application(port.application)));
-        Self { worker: Rc::clone(worker), port, onward }
+        let application = Application { to: port.application, from: None };
+        Self::before(worker, port, application)
+    }
+
+    fn before(worker: &Rc<Worker>, port: Inbound, application: Application) -> Self {
+        Self { worker: Rc::clone(worker), port, onward: Rc::new(Onward::new(application)) }
     }
 
     /// Closes connections to the application that have been idle for too long, until SIGTERM.

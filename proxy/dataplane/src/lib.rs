@@ -3,7 +3,7 @@
 //! A connection's way: [`listen`] → [`worker`] → [`inbound`] ([`first`] bytes, [`hello`], [`handshake`]) →
 //! [`session`] (who is it, what does the table say) → [`http1`] or [`http2`] with [`requests`] deciding, or [`forward`] with
 //! a permit; [`revisit`] cuts what is no longer granted. What the pod itself calls goes [`outbound`] → [`callees`]
-//! ([`balance`], [`circuit`]) → [`endpoint`].
+//! ([`balance`], [`circuit`]) → [`endpoint`]. In a pod all of it comes through [`redirect`].
 //!
 //! Beside it, on the control thread: [`renewal`] (identity) and [`policy`] (tables), each writing what it got into
 //! [`keyring`] and [`enforcement`], from where workers read without waiting; [`audit::delivery`] of what was denied;
@@ -11,6 +11,7 @@
 
 pub mod admin;
 mod aside;
+pub mod asks;
 pub mod assignment;
 pub mod audit;
 pub mod balance;
@@ -24,6 +25,7 @@ pub mod control;
 pub mod credentials;
 pub mod decision_id;
 pub mod denials;
+pub mod departures;
 pub mod discovery;
 pub mod endpoint;
 pub mod enforcement;

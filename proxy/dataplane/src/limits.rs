@@ -6,6 +6,20 @@ use std::time::Duration;
 
 /// Open inbound connections of one proxy.
 pub const CONNECTIONS: usize = 10_000;
+/// Ports of the pod, or addresses that it dials, of which a worker keeps what it knows while nobody uses it (ours).
+pub const REDIRECTED_PORTS: usize = 512;
+/// Addresses that the pod has dialled of which policyd is asked; half of what it takes of one proxy.
+pub const ASKED_ADDRESSES: usize = 512;
+/// How long policyd is asked of an address that the pod no longer dials (ours).
+pub const ASKED_LIFE: Duration = Duration::from_secs(600);
+/// An address that was dialled within this time gives its place to no other (ours).
+pub const ASKED_REST: Duration = Duration::from_secs(10);
+/// How closely questions to policyd follow each other (ours): what is dialled meanwhile goes into the next one.
+pub const ASK_GAP: Duration = Duration::from_millis(10);
+/// How long a connection waits for policyd to say what the address is that it was made to.
+pub const ASKED_WAIT: Duration = Duration::from_secs(2);
+/// Services that are counted one by one; the rest together (ours).
+pub const COUNTED_SERVICES: usize = 1_024;
 /// Open inbound connections of one peer identity (or of one address, for peers without identity).
 pub const CONNECTIONS_PER_PEER: usize = 1_000;
 /// Requests that one proxy works on at the same time.

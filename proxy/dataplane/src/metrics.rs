@@ -10,6 +10,7 @@ use engine::{Reason, Verdict};
 use crate::audit::AuditCounts;
 use crate::exchange::Failure;
 use crate::memory;
+use crate::redirect::destination::Stray;
 use crate::resumption::Handshakes;
 use crate::service_metrics::Services;
 
@@ -94,12 +95,26 @@ const FAILURES: [(Failure, &str); 5] = [
     (Failure::Desync, "desync"),
 ];
 
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Somebody else's.
+    Inbound,
+    /// The pod's own.
+    Outbound,
+}
+
+const SIDES: [(Side, &str); 2] = [(Side::Inbound, "inbound"), (Side::Outbound, "outbound")];
+const STRAYS: [(Stray, &str); 3] =
+    [(Stray::Direct, "direct"), (Stray::Untold, "untold"), (Stray::Own, "loop")];
+
 /// Everything this proxy counts.
 #[derive(Debug, Default)]
 pub struct Metrics {
     decisions: [[Counter; REASONS.len()]; SUBJECTS.len()],
     gate_refusals: [Counter; GateRule::ALL.len()],
     upstream_failures: [Counter; FAILURES.len()],
+    strays: [[Counter; STRAYS.len()]; SIDES.len()],
     /// Allowed requests and connections that would be denied with everything enforced (semantics A6).
     pub would_deny: Counter,
     /// Inbound connections since the start.
@@ -174,6 +189,16 @@ impl Metrics {
         }
     }
 
+    /// Counts a connection at a port for redirected ones that wasn't, or goes round.
+    pub fn strayed(&self, side: Side, stray: Stray) {
+        if let Some(side) = SIDES.iter().position(|(known, _)| *known == side)
+            && let Some(kind) = STRAYS.iter().position(|(known, _)| *known == stray)
+            && let Some(counter) = self.strays.get(side).and_then(|kinds| kinds.get(kind))
+        {
+            counter.add(1);
+        }
+    }
+
     /// Counts what an application or an endpoint failed to do.
     pub fn failed(&self, failure: Failure) {
         if let Some(place) = FAILURES.iter().position(|(known, _)| *known == failure)
@@ -187,6 +212,7 @@ impl Metrics {
     pub fn text(&self, moments: Moments) -> String {
         let mut out = String::with_capacity(8 * 1024);
         self.write_labelled(&mut out);
+        self.write_strays(&mut out);
         for (name, help, counter) in self.counters() {
             head(&mut out, name, "counter", help);
             line(&mut out, name, &[], &counter.get().to_string());
@@ -211,6 +237,17 @@ impl Metrics {
             line(&mut out, name, &[], &end.div_euclid(1000).to_string());
         }
         out
+    }
+
+    fn write_strays(&self, out: &mut String) {
+        let name = "policyd_strays_total";
+        head(out, name, "counter", "Connections refused at a port for redirected ones");
+        for ((_, side), kinds) in SIDES.iter().zip(&self.strays) {
+            for ((_, kind), counter) in STRAYS.iter().zip(kinds) {
+                let labels = [("direction", *side), ("kind", *kind)];
+                line(out, name, &labels, &counter.get().to_string());
+            }
+        }
     }
 
     fn write_labelled(&self, out: &mut String) {

@@ -32,12 +32,17 @@ mod calls;
 mod lines;
 mod reaching;
 mod record;
+mod redirected;
+
+pub use redirected::RedirectedOutbound;
 
 /// One service that the pod calls, on one worker.
 #[derive(Debug)]
 pub struct OutboundPort {
     worker: Rc<Worker>,
     port: Outbound,
+    /// What a service is called by people: in denials, counters and lines.
+    name: String,
     callees: Callees,
     metrics: Arc<ServiceMetrics>,
 }
@@ -64,10 +69,20 @@ impl Spoken {
 impl OutboundPort {
     /// Of a listener, on a worker.
     pub fn new(worker: Rc<Worker>, port: Outbound) -> Self {
-        let metrics = worker.shared.metrics.services.of(&port.service);
+        let (name, metrics) = (port.service.clone(), &worker.shared.metrics);
+        let metrics = metrics.services.of(&name);
+        Self::named(worker, port, name, metrics)
+    }
+
+    fn named(
+        worker: Rc<Worker>,
+        port: Outbound,
+        name: String,
+        metrics: Arc<ServiceMetrics>,
+    ) -> Self {
         let exchanges = Rc::clone(&worker.exchanges);
         let callees = Callees::new(&port.service, exchanges, Arc::clone(&metrics));
-        Self { worker, port, callees, metrics }
+        Self { worker, port, name, callees, metrics }
     }
 
     /// Serves one connection of the pod's application to its end.
@@ -93,16 +108,22 @@ impl OutboundPort {
         let mut stopping = shared.stopping.subscribe();
         let mut changes = shared.revisit.subscribe();
         loop {
-            if let Some(enforced) = shared.enforcement.current() {
-                self.callees.refresh(&enforced.discovery);
-                self.callees.prune(shared, &enforced);
-            }
+            self.look_again();
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
                 changed = changes.changed() => if changed.is_err() { break },
             }
         }
         self.callees.clear();
+    }
+
+    /// Takes over what discovery says now, and closes idle connections that no longer stand.
+    fn look_again(&self) {
+        let shared = &self.worker.shared;
+        if let Some(enforced) = shared.enforcement.current() {
+            self.callees.refresh(&enforced.discovery);
+            self.callees.prune(shared, &enforced);
+        }
     }
 
     async fn open(self: Rc<Self>, mut stream: TcpStream) {

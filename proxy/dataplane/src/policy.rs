@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::client::Grpc;
 use tonic::{Request, Status};
 use tracing::{error, info, warn};
 
+use crate::asks::Asks;
 use crate::assignment::{Accepted, Addressee, Holding, Refused, Source};
 use crate::cache;
 use crate::clock;
 use crate::control::{self, ControlTarget, Show};
 use crate::enforcement::{Enforced, Enforcement};
-use crate::generated::{Ack, Assignment, ControllerMessage, Hello, Nack, ProxyMessage, Signed};
+use crate::generated::{
+    Ack, Assignment, ControllerMessage, Held, Hello, Nack, ProxyMessage, Signed,
+};
 use crate::keyring::Keyring;
 use crate::limits;
 use crate::memory::Memory;
@@ -47,6 +50,8 @@ pub struct PolicyClient {
     pub trust_domain: String,
     /// `namespace/name:port` of each outbound listener, sorted, unique.
     pub services: Vec<String>,
+    /// What the pod has dialled, of which policyd is asked too.
+    pub asks: Arc<Asks>,
     /// Our certificate, and whom we trust.
     pub keyring: Arc<Keyring>,
     /// Where what is taken up goes.
@@ -85,7 +90,7 @@ impl PolicyClient {
         };
         let mut wait = limits::BACKOFF_FIRST;
         loop {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             match self.follow_once(&addressee, &mut holding, &mut changes).await {
                 Ok(why) => info!(why, "the policy stream is opened anew"),
                 Err(status) => warn!(problem = status.message(), "the policy stream is lost"),
@@ -149,12 +154,8 @@ impl PolicyClient {
         let channel = control::connect(&self.target, &self.keyring, Show::Certificate).await?;
         let mut client = Grpc::new(channel).max_decoding_message_size(limits::POLICY_MESSAGE_BYTES);
         let (answers, outgoing) = mpsc::channel(ANSWERS);
-        let hello = Hello {
-            reader_version: snapshot::READER_VERSION,
-            held: holding.as_ref().map(|holding| holding.held.clone()),
-            services: self.services.clone(),
-        };
-        send(&answers, ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }).await?;
+        let mut asks = self.asks.watch();
+        send(&answers, self.hello(holding.as_ref().map(|holding| holding.held.clone()))).await?;
         let opening = timeout(limits::CONTROL_CALL, async {
             client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
             let outgoing = Request::new(ReceiverStream::new(outgoing));
@@ -163,16 +164,24 @@ impl PolicyClient {
         let mut incoming = opening.await.map_err(|_| late())??.into_inner();
         self.metrics.policy_stream.set(1);
         let mut serial = 0;
+        let mut heard = Instant::now();
         loop {
+            let silent = heard + limits::STREAM_SILENCE;
             let message = tokio::select! {
-                message = timeout(limits::STREAM_SILENCE, incoming.message()) => message.map_err(|_| late())??,
+                message = timeout_at(silent, incoming.message()) => message.map_err(|_| late())??,
                 _ = changes.changed() => {
                     if self.certificate() != shown {
                         return Ok("our certificate is a new one");
                     }
                     continue;
                 }
+                () = new_asks(&mut asks) => {
+                    // What is held is only said once: acks say the rest.
+                    send(&answers, self.hello(None)).await?;
+                    continue;
+                }
             };
+            heard = Instant::now();
             let Some(ControllerMessage { assignment, confirmation }) = message else {
                 return Err(Status::unavailable("policyd ended it"));
             };
@@ -184,6 +193,13 @@ impl PolicyClient {
                 self.confirm(addressee, holding, &confirmation);
             }
         }
+    }
+
+    /// What we can read, hold and ask for.
+    fn hello(&self, held: Option<Held>) -> ProxyMessage {
+        let (reader_version, services) = (snapshot::READER_VERSION, self.services.clone());
+        let hello = Hello { reader_version, held, services, addresses: self.asks.all() };
+        ProxyMessage { hello: Some(hello), ..ProxyMessage::default() }
     }
 
     /// The certificate that we show now.
@@ -273,6 +289,17 @@ fn serial_of(assignment: &Assignment) -> u64 {
     let payload =
         assignment.envelope.as_ref().map(|signed| signed.payload.as_slice()).unwrap_or_default();
     crate::generated::Envelope::decode(payload).map_or(0, |envelope| envelope.serial)
+}
+
+/// There are addresses of which policyd hasn't been asked. What is dialled within the next moment goes along.
+async fn new_asks(asks: &mut watch::Receiver<u64>) {
+    if asks.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    // Whoever is called away from here comes back to it.
+    asks.mark_changed();
+    sleep(limits::ASK_GAP).await;
+    asks.mark_unchanged();
 }
 
 async fn send(answers: &mpsc::Sender<ProxyMessage>, message: ProxyMessage) -> Result<(), Status> {

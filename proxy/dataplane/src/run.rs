@@ -137,8 +137,8 @@ fn say_where(settings: &Settings, listeners: &[Vec<Listener>], admin: &std::net:
     };
     info!(
         identity = settings.own_identity(),
-        inbound = of(|purpose| matches!(purpose, listen::Purpose::Inbound(_))).join(" "),
-        outbound = of(|purpose| matches!(purpose, listen::Purpose::Outbound(_))).join(" "),
+        inbound = of(listen::Purpose::is_inbound).join(" "),
+        outbound = of(|purpose| !purpose.is_inbound()).join(" "),
         admin = admin.local_addr().map(|address| address.to_string()).unwrap_or_default(),
         "listening"
     );
@@ -188,6 +188,7 @@ fn policy_client(shared: &Arc<Shared>, state: StateDir) -> PolicyClient {
         namespace: settings.namespace.clone(),
         trust_domain: settings.trust_domain.clone(),
         services,
+        asks: Arc::clone(&shared.asks),
         keyring: Arc::clone(&shared.keyring),
         enforcement: Arc::clone(&shared.enforcement),
         state,

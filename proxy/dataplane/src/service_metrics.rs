@@ -1,11 +1,12 @@
 //! What is counted of each service that the pod calls. A service becomes a label, so there are as many as the settings
-//! have outbound listeners; nothing of endpoints does.
+//! have outbound listeners, or as the pod dials up to a bound; nothing of endpoints or addresses does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::limits;
 use crate::metrics::{Counter, Gauge};
 
 /// What can go wrong between us and an endpoint.
@@ -92,15 +93,20 @@ impl ServiceMetrics {
     }
 }
 
+/// The label of whatever is no Service: addresses of pods and of what lies outside, and Services beyond the bound.
+pub const OTHERS: &str = "other";
+
 /// All services.
 #[derive(Debug, Default)]
 pub struct Services(Mutex<BTreeMap<String, Arc<ServiceMetrics>>>);
 
 impl Services {
-    /// That of one service, by `namespace/name:port`; asked for once by each outbound listener.
+    /// That of one service, by `namespace/name:port`; asked for once by each outbound listener. Beyond the bound, that
+    /// of the others.
     pub fn of(&self, service: &str) -> Arc<ServiceMetrics> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(service.to_owned()).or_default())
+        let full = known.len() >= limits::COUNTED_SERVICES && !known.contains_key(service);
+        Arc::clone(known.entry(if full { OTHERS } else { service }.to_owned()).or_default())
     }
 
     /// Appends all of it in Prometheus' text format.

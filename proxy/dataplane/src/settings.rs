@@ -1,7 +1,7 @@
 //! The settings file: what one proxy is, whom it trusts, and where it listens.
 //!
 //! Every mistake is one line that names the file, the field, the value and what was expected. Nothing has a silent
-//! default but `workers` and `memoryMib`.
+//! default but `workers` and `memoryMib`; what is redirected to us, and where we dial from, may be left out.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -73,8 +73,10 @@ pub struct Settings {
     pub inbound: Vec<Inbound>,
     /// Local ports and the services behind them.
     pub outbound: Vec<Outbound>,
-    /// The address that connections to other pods come from.
-    pub source_address: IpAddr,
+    /// All TCP of the pod, where it is redirected to us (`policyd-proxy redirect`).
+    pub transparent: Option<Transparent>,
+    /// The address that connections to other pods come from; none: the kernel's choice.
+    pub source_address: Option<IpAddr>,
     /// The admin port.
     pub admin: SocketAddr,
     /// Threads that carry traffic.
@@ -103,6 +105,16 @@ pub struct Inbound {
     pub listen: SocketAddr,
     /// Where the application listens: loopback only.
     pub application: SocketAddr,
+}
+
+/// The two ports to which all TCP of the pod is redirected, for IPv4 and IPv6.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Transparent {
+    /// What was sent to the pod, on all its addresses.
+    pub inbound: u16,
+    /// What the pod sends, on loopback.
+    pub outbound: u16,
 }
 
 /// A service that the pod calls.
@@ -160,7 +172,10 @@ impl Settings {
 
     /// The first field that can't be: its path, its value and what was expected.
     fn problem(&self) -> Option<(String, String, &'static str)> {
-        self.names().or_else(|| self.addresses()).or_else(|| self.services())
+        self.names()
+            .or_else(|| self.addresses())
+            .or_else(|| self.redirected())
+            .or_else(|| self.services())
     }
 
     fn names(&self) -> Option<(String, String, &'static str)> {
@@ -234,6 +249,23 @@ impl Settings {
             return Some(("admin".to_owned(), self.admin.to_string(), expected));
         }
         None
+    }
+
+    /// FAIL-CLOSED: a port of ours that something else listens on, too, would take what was meant for the other.
+    fn redirected(&self) -> Option<(String, String, &'static str)> {
+        let Some(Transparent { inbound, outbound }) = self.transparent else {
+            let missing = || ("sourceAddress".to_owned(), "nothing".to_owned(), "an IP address");
+            return self.source_address.is_none().then(missing);
+        };
+        let taken: Vec<_> = (self.inbound.iter().map(|port| port.listen))
+            .chain(self.outbound.iter().map(|port| port.listen))
+            .chain([self.admin])
+            .map(|listen| listen.port())
+            .collect();
+        let ports = [("transparent.inbound", inbound), ("transparent.outbound", outbound)];
+        let broken = |port: u16| port == 0 || taken.contains(&port) || inbound == outbound;
+        let (field, port) = ports.into_iter().find(|(_, port)| broken(*port))?;
+        Some((field.to_owned(), port.to_string(), "a port that is not 0 and no other listener has"))
     }
 
     fn services(&self) -> Option<(String, String, &'static str)> {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, watch};
 
+use crate::asks::Asks;
 use crate::callees::Exchanges;
 use crate::denials::DenialLog;
+use crate::departures::Departures;
 use crate::enforcement::Enforcement;
 use crate::keyring::Keyring;
 use crate::limits;
@@ -41,6 +43,10 @@ pub struct Shared {
     pub inbound_places: Arc<Places>,
     /// Bounds on outbound connections.
     pub outbound_places: Arc<Places>,
+    /// What our own connections come from.
+    pub departures: Arc<Departures>,
+    /// The addresses that the pod dials, of which policyd is asked.
+    pub asks: Arc<Asks>,
     /// The bound on idle connections to endpoints.
     pub idle_places: Arc<Places>,
     /// Changes whenever open connections are to be decided again.
@@ -68,6 +74,8 @@ impl Shared {
             denials,
             inbound_places: places(),
             outbound_places: places(),
+            departures: Arc::default(),
+            asks: Arc::default(),
             idle_places: Arc::new(Places::new(limits::OUTBOUND_IDLE_CONNECTIONS, 0)),
             revisit: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -1,7 +1,7 @@
 //! Listening and dialling, with the options that each of our sockets has.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -26,6 +26,11 @@ pub fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Whether this machine knows IPv6 at all.
+pub fn has_ipv6() -> bool {
+    Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok()
+}
+
 /// No waiting to fill packets, and a look now and then whether the other end is still there. A socket that takes neither
 /// works nevertheless.
 pub fn tune(stream: &TcpStream) {
@@ -34,10 +39,18 @@ pub fn tune(stream: &TcpStream) {
         .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4));
 }
 
-/// Dials from an address of ours, within bounded time.
-pub async fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+/// Dials within bounded time, from an address of ours where one is given. What is being dialled from is noted down before
+/// the other end can see it.
+pub async fn dial(
+    from: Option<IpAddr>,
+    to: SocketAddr,
+    note: impl FnOnce(SocketAddr),
+) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind(SocketAddr::new(from, 0))?;
+    let any =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    socket.bind(SocketAddr::new(from.unwrap_or(any), 0))?;
+    note(socket.local_addr()?);
     let stream = timeout(limits::CONNECT, socket.connect(to)).await??;
     tune(&stream);
     Ok(stream)

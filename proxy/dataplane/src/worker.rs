@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use crate::inbound::InboundPort;
+use crate::inbound::{InboundPort, RedirectedInbound};
 use crate::limits;
 use crate::listen::{Listener, Purpose};
-use crate::outbound::OutboundPort;
+use crate::outbound::{OutboundPort, RedirectedOutbound};
 use crate::shared::{Shared, Worker};
 
 /// Runs a worker until it has drained.
@@ -54,6 +54,18 @@ async fn accept_all(worker: Rc<Worker>, listener: Listener) -> io::Result<()> {
             let port = Rc::new(OutboundPort::new(Rc::clone(&worker), port));
             serving.spawn_local(Rc::clone(&port).tend());
             let serve = |stream, source| Rc::clone(&port).serve(stream, source);
+            accept(&worker, &socket, &mut serving, serve).await;
+        }
+        Purpose::RedirectedInbound(listens) => {
+            let ports = Rc::new(RedirectedInbound::new(Rc::clone(&worker), listens));
+            serving.spawn_local(Rc::clone(&ports).tend());
+            let serve = |stream, source| Rc::clone(&ports).serve(stream, source);
+            accept(&worker, &socket, &mut serving, serve).await;
+        }
+        Purpose::RedirectedOutbound => {
+            let ports = Rc::new(RedirectedOutbound::new(Rc::clone(&worker)));
+            serving.spawn_local(Rc::clone(&ports).tend());
+            let serve = |stream, source| Rc::clone(&ports).serve(stream, source);
             accept(&worker, &socket, &mut serving, serve).await;
         }
     }

@@ -32,7 +32,7 @@ pub const POLICY_MESSAGE_BYTES: usize = 64 * 1024;
 pub const AUDIT_MESSAGE_BYTES: usize = 512 * 1024;
 /// Messages of audit streams that are being received or worked on, all together.
 pub const AUDIT_BYTES_IN_ALL: usize = 64 * 1024 * 1024;
-/// Services of one Hello.
+/// Services and addresses of one Hello.
 pub const SERVICES: usize = 1_024;
 /// Characters of a proxy's words that are kept.
 pub const DETAIL_CHARACTERS: usize = 300;

@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
     }
 
     fn on_hello(&mut self, hello: Hello) -> Result<(), Status> {
-        let services = hello.services.len();
+        let services = hello.services.len() + hello.addresses.len();
         if services > limits::SERVICES {
             let most = limits::SERVICES;
             let detail = format!("TOO_MANY_SERVICES: {services}: expected at most {most}");

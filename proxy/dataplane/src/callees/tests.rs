@@ -7,13 +7,13 @@ fn discovery(ports: &[u32]) -> Arc<Discovery> {
     let endpoint = |port: &u32| generated::Endpoint {
         address: "127.0.0.1".to_owned(),
         port: *port,
-        identity: String::new(),
-        protocol: String::new(),
+        ..generated::Endpoint::default()
     };
     let message = generated::Discovery {
         services: vec![generated::ServicePort {
             service: "books/authors:80".to_owned(),
             endpoints: ports.iter().map(endpoint).collect(),
+            name: String::new(),
         }],
         outbound_plaintext: "Allow".to_owned(),
     };
@@ -70,8 +70,9 @@ fn an_endpoint_with_another_identity_is_another_endpoint() {
                 address: "127.0.0.1".to_owned(),
                 port: 1,
                 identity: "spiffe://td/ns/books/sa/authors".to_owned(),
-                protocol: String::new(),
+                ..generated::Endpoint::default()
             }],
+            name: String::new(),
         }],
         outbound_plaintext: "Allow".to_owned(),
     };

@@ -81,6 +81,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin, P> Pool<Io, P> {
         self.idle.borrow_mut().clear();
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty()
+    }
+
     /// Closes those that have been idle for too long.
     pub fn sweep(&self) {
         self.sweep_at(Instant::now());

@@ -141,6 +141,11 @@ impl<P, E: Clone> Channel<P, E> {
         });
     }
 
+    /// Whether there are none, and nobody dials.
+    pub fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty() && !self.dialling.get()
+    }
+
     /// Lets no further request go on any connection. They end with the last that they carry.
     pub fn clear(&self) {
         self.retain(|_| false);

@@ -66,7 +66,7 @@ impl OutboundPort {
         match unreached {
             Unreached::Refused(reason, why) => {
                 dial.failed(Trouble::PeerRejected);
-                let (service, endpoint) = (&self.port.service, callee.endpoint.address.to_string());
+                let (service, endpoint) = (&self.name, callee.endpoint.address.to_string());
                 warn!(service, endpoint, problem = why, "not who it should be");
                 Missed::Refused(reason, why.into())
             }
@@ -100,7 +100,7 @@ impl<'p> Search<'p> {
         let plaintext = enforced.discovery.plaintext();
         let may = |callee: &Rc<Callee>, except: Option<&Rc<Callee>>| {
             let is = |other: &Rc<Callee>| Rc::ptr_eq(other, callee);
-            (plaintext || callee.endpoint.identity.is_some())
+            (plaintext || callee.endpoint.identity.is_some() || callee.endpoint.own)
                 && !self.tried.iter().any(is)
                 && !except.is_some_and(is)
         };

@@ -60,7 +60,7 @@ impl OutboundPort {
             namespace: shared.settings.namespace.clone(),
             pod: shared.settings.pod_name.clone(),
             port: endpoint.map_or(self.port.listen.port(), |endpoint| endpoint.address.port()),
-            service: Some(self.port.service.clone()),
+            service: Some(self.name.clone()),
             decision: told,
             peer: PeerRecord {
                 ip: endpoint.map(|endpoint| endpoint.address.ip().to_string()).unwrap_or_default(),
@@ -82,6 +82,6 @@ impl OutboundPort {
 
     pub(super) fn log_failure(&self, endpoint: Option<SocketAddr>, error: &io::Error) {
         let endpoint = endpoint.map(|address| address.to_string()).unwrap_or_default();
-        warn!(service = self.port.service, endpoint, problem = error.to_string(), "not reached");
+        warn!(service = self.name, endpoint, problem = error.to_string(), "not reached");
     }
 }

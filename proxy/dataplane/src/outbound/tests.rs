@@ -54,11 +54,13 @@ fn discovery_of(endpoints: &[(SocketAddr, &str)], plaintext: &str) -> Discovery 
         port: endpoint.port().into(),
         identity: (*identity).to_owned(),
         protocol: "unknown".to_owned(),
+        own: false,
     };
     let message = generated::Discovery {
         services: vec![generated::ServicePort {
             service: "books/authors:80".to_owned(),
             endpoints: endpoints.iter().map(endpoint).collect(),
+            name: String::new(),
         }],
         outbound_plaintext: plaintext.to_owned(),
     };

@@ -91,3 +91,27 @@ fn unknown_keys_are_refused() {
     changed["inbound"][0]["aplication"] = "127.2.0.5:1".into();
     assert!(read(&changed).unwrap_err().contains("unknown field `aplication`"));
 }
+
+#[test]
+fn a_transparent_proxy_names_two_ports_of_its_own() {
+    let with = |transparent: serde_json::Value| {
+        let mut changed = whole();
+        changed["transparent"] = transparent;
+        changed.as_object_mut().unwrap().remove("sourceAddress");
+        read(&changed)
+    };
+    let settings = with(serde_json::json!({"inbound": 4143, "outbound": 4140})).unwrap();
+    assert_eq!(
+        settings.transparent.map(|ports| (ports.inbound, ports.outbound)),
+        Some((4143, 4140))
+    );
+    for (ports, expected) in [
+        (serde_json::json!({"inbound": 4143, "outbound": 4143}), "transparent.inbound: `4143`"),
+        (serde_json::json!({"inbound": 4143, "outbound": 4191}), "transparent.outbound: `4191`"),
+        (serde_json::json!({"inbound": 0, "outbound": 4140}), "transparent.inbound: `0`"),
+        (serde_json::Value::Null, "sourceAddress: `nothing`"),
+    ] {
+        let message = with(ports).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+}

@@ -160,3 +160,77 @@ status: {addresses: [{type: InternalIP, address: 10.9.0.2}, {type: Hostname, add
     facts = wire.PodFacts.FromString(facts_of(made, found))
     assert (facts.uid, facts.name, list(facts.addresses)) == ("uid-a", "a", ["10.0.0.1"])
     assert list(facts.probe_addresses) == ["10.244.3.1", "10.9.0.1", "10.9.0.2", "fd01::1"]
+
+
+CLUSTER_IPS = SERVICE.replace("spec:\n", "spec:\n  clusterIPs: [10.96.0.7, 'fd00:96::7']\n")
+
+
+def _at(world: World, address: str, own: tuple[str, ...] = ()) -> tuple[str, list[tuple[str, str, bool]]]:
+    discovery = Discovery(world, "test", lambda _member, number: "HTTP/1" if number == 8080 else "unknown")
+    (found,) = wire.Discovery.FromString(discovery.of([address], own)).services
+    assert found.service == address
+    return found.name, [(f"{each.address}:{each.port}", each.identity, each.own) for each in found.endpoints]
+
+
+A_SA = "spiffe://test/ns/shop/sa/a-sa"
+
+
+@pytest.mark.parametrize("address", ["10.96.0.7:80", "[fd00:96::7]:80", "[::ffff:10.96.0.7]:80"])
+def test_a_cluster_address_is_its_services_endpoints(world: Callable[[str], World], address: str) -> None:
+    found = _at(world(CLUSTER_IPS + _pod("a", "10.0.0.1")), address)
+    assert found == ("shop/cart:80", [("10.0.0.1:8080", A_SA, False)])
+
+
+def test_a_port_that_a_service_does_not_have_is_nobodys(world: Callable[[str], World]) -> None:
+    assert _at(world(CLUSTER_IPS + _pod("a", "10.0.0.1")), "10.96.0.7:99")[1] == []
+
+
+@pytest.mark.parametrize("phase", ["Running", "Pending", "Unknown"])
+def test_t7_a_pods_address_is_that_pod_from_its_first_moment(
+    world: Callable[[str], World], phase: str
+) -> None:
+    found = _at(world(_pod("a", "10.0.0.1", phase=phase)), "10.0.0.1:9999")
+    assert found == ("", [("10.0.0.1:9999", A_SA, False)])
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_the_address_of_a_pod_that_has_ended_is_not_its_own(
+    world: Callable[[str], World], phase: str
+) -> None:
+    assert _at(world(_pod("a", "10.0.0.1", phase=phase)), "10.0.0.1:80")[1] == [("10.0.0.1:80", "", False)]
+
+
+def test_an_address_given_out_again_is_the_running_pods(world: Callable[[str], World]) -> None:
+    old, new = _pod("b", "10.0.0.1", phase="Pending"), _pod("a", "10.0.0.1")
+    assert _at(world(old + new), "10.0.0.1:80")[1] == [("10.0.0.1:80", A_SA, False)]
+
+
+def test_two_identities_at_one_address_are_nobody(world: Callable[[str], World]) -> None:
+    assert _at(world(_pod("a", "10.0.0.1") + _pod("b", "10.0.0.1")), "10.0.0.1:80")[1] == []
+
+
+def test_an_unknown_address_is_itself_without_an_identity(world: Callable[[str], World]) -> None:
+    assert _at(world(SERVICE), "192.0.2.7:443") == ("", [("192.0.2.7:443", "", False)])
+
+
+def test_on_a_port_where_the_server_speaks_first_nothing_is_awaited(world: Callable[[str], World]) -> None:
+    (found,) = wire.Discovery.FromString(
+        Discovery(world(SERVICE), "test", lambda *_: "unknown").of(["192.0.2.7:3306"])
+    ).services
+    assert found.endpoints[0].protocol == "opaque"
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1", "10.0.0.1:0", "10.0.0.1:70000", "cart:80", "[10.0.0.1]:", ""])
+def test_what_is_no_address_is_nobody(world: Callable[[str], World], text: str) -> None:
+    assert _at(world(SERVICE + _pod("a", "10.0.0.1")), text) == ("", [])
+
+
+def test_the_asking_pod_itself_is_said_to_be(world: Callable[[str], World]) -> None:
+    text = CLUSTER_IPS + _pod("a", "10.0.0.1") + _pod("b", "10.0.0.2")
+    name, endpoints = _at(world(text), "10.96.0.7:80", own=("10.0.0.1",))
+    assert name == "shop/cart:80"
+    assert endpoints == [
+        ("10.0.0.1:8080", "", True),
+        ("10.0.0.2:8080", "spiffe://test/ns/shop/sa/b-sa", False),
+    ]
+    assert _at(world(text), "10.96.0.7:80")[1][0] == ("10.0.0.1:8080", A_SA, False)

@@ -263,10 +263,12 @@ fn two_services_with_one_endpoint_share_its_connection() {
             port: endpoint.address.port().into(),
             identity: String::new(),
             protocol: "gRPC".to_owned(),
+            own: false,
         }];
         let of = |service: &str| generated::ServicePort {
             service: service.to_owned(),
             endpoints: endpoints.clone(),
+            name: String::new(),
         };
         let message = generated::Discovery {
             services: vec![of("books/authors:80"), of("books/writers:80")],
