@@ -28,6 +28,7 @@ from tests.cluster import binaries
 
 NAMESPACE = "policyd"
 GONE_SECONDS = 60.0
+POLL_SECONDS = 0.1
 
 
 @pytest.fixture
@@ -108,14 +109,22 @@ def everything(api: ApiServer) -> set[tuple[str, str, str]]:
 
 
 def _asked(api: ApiServer, path: str) -> dict[str, Any]:
-    """Return what is at a path: nothing where a kind went between two questions."""
-    try:
-        answer: dict[str, Any] = api.request("GET", path)
-    except RigError as error:
-        if ": 404 " in str(error) or ": 503 " in str(error):
-            return {}
-        raise
-    return answer
+    """Return what is at a path: nothing where a kind went between two questions.
+
+    Of a new CRD the API server says for a moment that it can't tell yet (429).
+    """
+    deadline = time.monotonic() + GONE_SECONDS
+    while True:
+        try:
+            answer: dict[str, Any] = api.request("GET", path)
+        except RigError as error:
+            if ": 404 " in str(error) or ": 503 " in str(error):
+                return {}
+            if ": 429 " not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return answer
 
 
 def settled(api: ApiServer) -> set[tuple[str, str, str]]:
