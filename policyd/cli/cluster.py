@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,6 +15,9 @@ from kubeapi.access import Access
 from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
 from policyd.explain.manifests import Manifests
 from policyd.sources.events import AnyObject
+
+if TYPE_CHECKING:
+    from kubeapi.client import Client
 
 _FIELD_MANAGER = "policyctl"
 _DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -51,6 +54,8 @@ class Cluster:
         return asyncio.run(self._ask(question))
 
     async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        from kubeapi.client import Client  # noqa: PLC0415 — as below
+
         async with Client(self.access(), _FIELD_MANAGER) as client:
             return await question(client)
 
