@@ -22,8 +22,9 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 from bench.world import policy
 from identity.spiffe_id import SpiffeId, TrustDomain
 from policyd import engine
+from policyd.model.names import AUDIENCE
 from policyd.up.addresses import free_range
-from policyd.up.control_plane import AUDIENCE, ControlPlane
+from policyd.up.control_plane import ControlPlane
 from policyd.up.run_folder import RunFolder
 from policyd.up.screen import Screen
 from policyd.up.tokens import Holder

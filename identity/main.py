@@ -11,7 +11,6 @@ from pathlib import Path
 
 import click
 import msgspec
-import uvloop
 
 from identity.audit import Journal, JournalError
 from identity.authority import Authority
@@ -30,7 +29,7 @@ from identity.tokens import JwksTokenVerifier
 from identity.upkeep import Upkeep
 from kubeapi.errors import AccessError
 from servicekit.config import ConfigError, load_config, split_address
-from servicekit.logs import configure_logs
+from servicekit.launch import launch
 from servicekit.server import BoundedServer, ListenError
 from servicekit.shutdown import stop_requested
 
@@ -52,16 +51,7 @@ _FAULTS = (
 @click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
 def main(config: Path, debug: bool) -> None:
     """Run the certificate authority."""
-    configure_logs(debug=debug)
-    try:
-        settings = load_config(config, Settings)
-        uvloop.run(run(settings, _say))
-    except _FAULTS as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"identity: {line}", file=sys.stderr)  # noqa: T201 — one line, not a log
-        sys.exit(2)
+    launch("identity", lambda: run(load_config(config, Settings), _say), _FAULTS, debug)
 
 
 async def run(settings: Settings, say: Callable[[dict[str, str]], None]) -> None:

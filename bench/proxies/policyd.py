@@ -16,9 +16,10 @@ from bench.proxies.place import Place
 from bench.proxies.process import started
 from bench.proxies.programs import Program
 from bench.proxies.subject import OUTBOUND_PORT, Names, Running, wait_for_answer, wait_for_way
+from policyd.model.names import AUDIENCE
 from policyd.up.addresses import PodAddresses
-from policyd.up.control_plane import AUDIENCE, ControlPlane, account_uid
 from policyd.up.control_plane import NAMESPACE as CONTROL
+from policyd.up.control_plane import ControlPlane, account_uid
 from policyd.up.replica import ADMIN_PORT
 from policyd.up.tokens import Holder, write_private
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator
 
-from policyd.model.names import is_namespace_name
+from policyd.model.names import AUDIENCE, PROXY_CONTAINER, is_namespace_name
 from servicekit.config import Address, Config
 
 PROXY_UID: Final = 2102
@@ -20,7 +20,7 @@ OUTBOUND_PORT: Final = 4140
 """The ports Linkerd users know; applications can't have them."""
 OWN_PORTS: Final = (OUTBOUND_PORT, INBOUND_PORT, ADMIN_PORT)
 
-PROXY: Final = "policyd-proxy"
+PROXY: Final = PROXY_CONTAINER
 REDIRECT: Final = "policyd-redirect"
 VALIDATE: Final = "policyd-validate"
 CONTAINERS: Final = (REDIRECT, VALIDATE, PROXY)
@@ -28,9 +28,8 @@ CONTAINERS: Final = (REDIRECT, VALIDATE, PROXY)
 VOLUME_PREFIX: Final = "policyd-"
 """Names of volumes that begin so are ours."""
 
-TRUST_BUNDLE: Final = "policyd-trust-bundle"
-"""The ConfigMap of every namespace that holds the roots, and its only key."""
 TRUST_BUNDLE_KEY: Final = "ca.pem"
+"""The only key of the ConfigMap that holds the roots."""
 TOKEN_SECONDS: Final = 3600
 """Lifetime of the projected token; the kubelet renews it at 80 % (research: identity, 3.1)."""
 
@@ -100,7 +99,7 @@ class Injection(Config):
     """The namespace of identity and policyd."""
     identity_address: Address = "identity.policyd.svc:9443"
     policy_address: Address = "policyd.policyd.svc:9444"
-    audience: str = "policyd-identity"
+    audience: str = AUDIENCE
     """Of the projected token: what identity's settings have."""
     image: Annotated[str, AfterValidator(_image)] = "policyd-proxy:0.1.0"
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import uvloop
 
 from kubeapi.access import Access
 from kubeapi.client import Client
@@ -27,7 +26,7 @@ from policyd.admission.server import WebhookServer
 from policyd.admission.settings import Settings
 from policyd.errors import PolicydError
 from servicekit.config import ConfigError, load_config, split_address
-from servicekit.logs import configure_logs
+from servicekit.launch import launch
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
@@ -40,15 +39,7 @@ _FAULTS = (ConfigError, ListenError, AccessError, PolicydError, OSError)
 @click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
 def main(config: Path, debug: bool) -> None:
     """Run the admission webhooks."""
-    configure_logs(debug=debug)
-    try:
-        uvloop.run(run(load_config(config, Settings)))
-    except _FAULTS as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"policyd-injector: {line}", file=sys.stderr)  # noqa: T201 — one line, not a log
-        sys.exit(2)
+    launch("policyd-injector", lambda: run(load_config(config, Settings)), _FAULTS, debug)
 
 
 async def run(settings: Settings) -> None:

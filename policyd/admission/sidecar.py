@@ -16,12 +16,12 @@ from policyd.admission.injection import (
     PROXY_UID,
     REDIRECT,
     TOKEN_SECONDS,
-    TRUST_BUNDLE,
     TRUST_BUNDLE_KEY,
     VALIDATE,
     Injection,
     amount,
 )
+from policyd.model.names import TRUST_BUNDLE
 
 COMMAND: Final = "/policyd-proxy"
 TOKEN_FOLDER: Final = "/var/run/policyd/token"  # noqa: S105 - a folder

@@ -16,9 +16,9 @@ from policyd.cli.failures import Failure
 from policyd.cli.installing import print_objects, say
 from policyd.cli.upgrade import find_install
 from policyd.install.issuer import IssuerMaterial
-from policyd.install.names import BUNDLE
 from policyd.install.objects import custom_resource_definitions, in_order_of_removal, render
 from policyd.install.settings import InstallSettings
+from policyd.model.names import TRUST_BUNDLE
 
 MOST_NAMED = 10
 """How many pods a refusal names."""
@@ -81,7 +81,7 @@ async def _bundles(client: Client) -> list[Object]:
     maps = ResourcePath("", "v1", "configmaps")
     found: list[Object] = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": bundle["metadata"]}
-        async for bundle in items(client, maps, {"fieldSelector": f"metadata.name={BUNDLE}"})
+        async for bundle in items(client, maps, {"fieldSelector": f"metadata.name={TRUST_BUNDLE}"})
     ]
     found.sort(key=lambda each: str(each["metadata"]["namespace"]))
     for version in cluster_bundle.VERSIONS:

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 import structlog
-import uvloop
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
 from kubeapi.access import Access
@@ -35,7 +34,7 @@ from policyd.sources.folder import Folder
 from policyd.sources.kubernetes.cluster_source import ClusterSource
 from policyd.sources.source import Source
 from servicekit.config import ConfigError, load_config, split_address
-from servicekit.logs import configure_logs
+from servicekit.launch import launch
 from servicekit.renewal import Enrolment, SvidSource
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
@@ -49,15 +48,7 @@ _FIELD_MANAGER = "policyd"
 @click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
 def main(config: Path, debug: bool) -> None:
     """Run the policy controller."""
-    configure_logs(debug=debug)
-    try:
-        uvloop.run(run(load_config(config, Settings)))
-    except _FAULTS as error:
-        if debug:
-            raise
-        for line in str(error).splitlines():
-            print(f"policyd: {line}", file=sys.stderr)  # noqa: T201 — one line, not a log
-        sys.exit(2)
+    launch("policyd", lambda: run(load_config(config, Settings)), _FAULTS, debug)
 
 
 async def run(settings: Settings) -> None:

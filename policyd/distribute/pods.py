@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from policyd.distribute.facts import normal_address
 from policyd.index.workloads import EXTERNAL, POD
 from policyd.index.world import World
+from policyd.model.names import PROXY_CONTAINER
 from policyd.resources.base import Resource
 from policyd.resources.external_workload import ExternalWorkloadSpec
 from policyd.resources.workload import Pod
-
-PROXY_CONTAINER = "policyd-proxy"
-"""A pod with a container of this name has a proxy: whoever calls it expects its identity."""
 
 _ENDED = frozenset({"Succeeded", "Failed"})
 """Phases of pods whose addresses are somebody else's by now."""

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 from policyd.install.names import (
-    AUDIENCE,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -23,6 +22,7 @@ from policyd.install.names import (
 from policyd.install.places import ISSUER_FOLDER, ROOTS_FILE, STATE_FOLDER, TOKEN_FILE
 from policyd.install.ports import METRICS, port
 from policyd.install.settings import InstallSettings
+from policyd.model.names import AUDIENCE
 
 
 def config_maps(settings: InstallSettings, roots: str | None) -> list[dict[str, Any]]:

@@ -16,8 +16,6 @@ ISSUER_SECRET = "policyd-issuer"  # noqa: S105 - a name
 ROOTS = "policyd-trust-roots"
 """The ConfigMap with the roots in PEM, which starts every trust: what identity serves as its bundle."""
 ROOTS_KEY = "root.crt"
-BUNDLE = "policyd-trust-bundle"
-"""The ConfigMap that identity writes: the bundle as of now."""
 INJECTOR_SECRET = "policyd-injector-tls"  # noqa: S105 - a name
 """The injector's serving certificate; the injector fills it."""
 WEBHOOKS = "policyd-injector"
@@ -32,8 +30,6 @@ SETTINGS_KEY = "settings.json"
 INJECT_LABEL = "policyd.dev/inject"
 SCRAPE_LABEL = "policyd.dev/scrape"
 """On a namespace, `allowed`: its pods may read /metrics of the control plane."""
-AUDIENCE = "policyd-identity"
-"""Of the tokens that identity takes."""
 RUN_AS = 65532
 """User and group of the control plane's processes: nobody's, and not the proxy's."""
 

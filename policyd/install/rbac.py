@@ -14,7 +14,6 @@ from identity.cluster.cluster_bundle import NAME as CLUSTER_BUNDLE
 from identity.cluster.cluster_bundle import SIGNER
 from policyd.install.kinds import EXTERNAL, LINKERD, OURS, ROUTES
 from policyd.install.names import (
-    BUNDLE,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -24,6 +23,7 @@ from policyd.install.names import (
     cluster_name,
     meta,
 )
+from policyd.model.names import TRUST_BUNDLE
 
 WATCH = ("list", "watch")
 LEASES = "coordination.k8s.io"
@@ -87,7 +87,7 @@ GRANTS = (
         ("configmaps",),
         (*WATCH, "patch"),
         "the trust bundle is kept as it should be, and changes when roots rotate",
-        names=(BUNDLE,),
+        names=(TRUST_BUNDLE,),
     ),
     Grant(
         IDENTITY,

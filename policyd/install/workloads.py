@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from policyd.install.names import (
-    AUDIENCE,
     AUDIT_CLAIM,
     COMPONENTS,
     IDENTITY,
@@ -33,6 +32,7 @@ from policyd.install.places import (
 )
 from policyd.install.ports import ports_of
 from policyd.install.settings import InstallSettings, Resources
+from policyd.model.names import AUDIENCE
 
 Object = dict[str, Any]
 HA_REPLICAS = 2

@@ -13,6 +13,13 @@ LINKERD_WORKLOAD = "workload.linkerd.io"
 GATEWAY = "gateway.networking.k8s.io"
 CORE = ""
 
+PROXY_CONTAINER = "policyd-proxy"
+"""A pod with a container of this name has a proxy: whoever calls it expects its identity."""
+TRUST_BUNDLE = "policyd-trust-bundle"
+"""The ConfigMap of every namespace that holds the roots; identity writes it."""
+AUDIENCE = "policyd-identity"
+"""Of the tokens that identity takes."""
+
 OUR_GROUPS = frozenset({POLICYD, LINKERD_POLICY, LINKERD_WORKLOAD})
 """Groups in which an unknown kind, version or field is an error and not somebody else's business."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from identity.material import create_root
 from identity.spiffe_id import TrustDomain
 from policyd.errors import SourceError
+from policyd.model.names import AUDIENCE
 from policyd.up.addresses import AddressRange
 from policyd.up.pod_object import control_plane_pod, node_manifest
 from policyd.up.process import Child, Command
@@ -21,7 +22,6 @@ from policyd.up.screen import Screen, parse_record
 from policyd.up.tokens import Holder, TokenIssuer, write_private
 
 NAMESPACE = "policyd"
-AUDIENCE = "policyd-identity"
 IDENTITY_PORT = 9443
 POLICY_PORT = 9444
 START_SECONDS = 30.0

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from policyd.model.names import ObjectKey
+from policyd.model.names import PROXY_CONTAINER, ObjectKey
 from policyd.up.addresses import PodAddresses
 from policyd.up.plan import Template
 
 NODE = "loopback"
-PROXY = "policyd-proxy"
 
 
 def pod_manifest(
@@ -17,7 +16,10 @@ def pod_manifest(
 ) -> dict[str, Any]:
     """Return the manifest. `status.podIP` is where the pod is called: its proxy's address."""
     owner = template.owner
-    containers = [*template.written.get("containers", ()), {"name": PROXY, "image": PROXY}]
+    containers = [
+        *template.written.get("containers", ()),
+        {"name": PROXY_CONTAINER, "image": PROXY_CONTAINER},
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from policyd.errors import SourceError
+from policyd.model.names import AUDIENCE
 from policyd.sources.files import load
 from policyd.sources.folder import Folder
 from policyd.up.addresses import free_range
-from policyd.up.control_plane import AUDIENCE, NAMESPACE, ControlPlane, account_uid
+from policyd.up.control_plane import NAMESPACE, ControlPlane, account_uid
 from policyd.up.kubelet import Kubelet
 from policyd.up.programs import find_proxy
 from policyd.up.replica import Surroundings

@@ -21,7 +21,8 @@ from policyd.checkup.check import Category, run
 from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run as policyctl
-from policyd.install.names import BUNDLE, COMPONENTS
+from policyd.install.names import COMPONENTS
+from policyd.model.names import TRUST_BUNDLE
 from tests.api import objects
 from tests.api.rig import KUBECTL_SECONDS, ApiServer, RigError
 from tests.cluster import binaries
@@ -158,7 +159,7 @@ def test_p_17_install_and_uninstall_leave_nothing(shell: Shell) -> None:
     for component in COMPONENTS:
         assert ("deployments", NAMESPACE, component) in installed
     for namespace in ("default", NAMESPACE):  # what identity would write
-        bundle = {"metadata": {"name": BUNDLE}, "data": {"ca.pem": ""}}
+        bundle = {"metadata": {"name": TRUST_BUNDLE}, "data": {"ca.pem": ""}}
         api.request("POST", f"/api/v1/namespaces/{namespace}/configmaps", bundle)
 
     shell.kubectl("delete", "--wait=false", stdin=shell.policyctl("uninstall"))

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
+from policyd.model.names import AUDIENCE
 from policyd.up import control_plane, programs
-from policyd.up.control_plane import AUDIENCE, NAMESPACE, ControlPlane, account_uid
+from policyd.up.control_plane import NAMESPACE, ControlPlane, account_uid
 from policyd.up.process import Child, Command
 from policyd.up.programs import find_proxy
 from policyd.up.run_folder import RunFolder
