@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policyd.admission import annotations as known
@@ -20,8 +20,9 @@ from policyd.admission.injection import CONTAINERS, VOLUME_PREFIX, Injection
 from policyd.admission.json_patch import Operation, operations
 from policyd.admission.pod import Pod, read_pod
 from policyd.admission.presence import Present
+from policyd.admission.probes import pointed, restored
 from policyd.admission.sidecar import init_containers, volumes
-from policyd.index.pod_shapes import unanswered
+from policyd.index.pod_shapes import by_tls, unanswered
 
 DEFAULT_CONTAINER: Final = "kubectl.kubernetes.io/default-container"
 
@@ -80,7 +81,19 @@ def inject_anyway(written: object, injection: Injection) -> Outcome:
     return _wanted(pod, found, namespace, injection)
 
 
-def _wanted(pod: Pod, found: Wish, namespace: NamespaceFacts, injection: Injection) -> Outcome:
+def _as_declared(pod: Pod) -> Pod | Problem:
+    """Return the pod with its probes as they were before any injection."""
+    spec = restored(pod.written["spec"])
+    if isinstance(spec, Problem):
+        return spec
+    before = read_pod({**pod.written, "spec": spec})
+    return before if isinstance(before, Problem) else replace(before, given=pod.written)
+
+
+def _wanted(given: Pod, found: Wish, namespace: NamespaceFacts, injection: Injection) -> Outcome:
+    pod = _as_declared(given)
+    if isinstance(pod, Problem):
+        return Refused((pod,))
     obstacle = impossible(pod.spec)
     if obstacle is not None:
         if found.must:
@@ -95,13 +108,13 @@ def _wanted(pod: Pod, found: Wish, namespace: NamespaceFacts, injection: Injecti
 
 
 def _patched(pod: Pod, injection: Injection, warnings: list[Problem]) -> Outcome:
-    containers = init_containers(injection, pod.metadata.annotations)
+    spec, probes = _pointed(pod)
+    containers = init_containers(injection, pod.metadata.annotations, probes)
     parts = volumes(injection)
     present = Present(pod.written["spec"])
     strangers = tuple(present.strangers(containers, parts))
     if strangers:
         return Refused(strangers)
-    spec = dict(pod.written["spec"])
     ours = [present.containers.get(each["name"], each) for each in containers]
     others = [each for each in spec.get("initContainers") or () if each["name"] not in CONTAINERS]
     spec["initContainers"] = [*ours, *others]
@@ -109,7 +122,22 @@ def _patched(pod: Pod, injection: Injection, warnings: list[Problem]) -> Outcome
     if missing:
         spec["volumes"] = [*(spec.get("volumes") or ()), *missing]
     after = {**pod.written, "metadata": _metadata(pod, [*containers, *parts]), "spec": spec}
-    return Injected(after, tuple(operations(pod.written, after)), tuple(warnings))
+    return Injected(after, tuple(operations(pod.given, after)), tuple(warnings))
+
+
+def _pointed(pod: Pod) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the spec with its probes by TLS pointed at the proxy, and what the proxy must ask for them."""
+    spec, probes = dict(pod.written["spec"]), []
+    for name, typed in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
+        changed = []
+        for container, written in zip(typed, spec.get(name) or (), strict=True):
+            own = container.name in CONTAINERS
+            after, asked = (written, []) if own else pointed(container, written)
+            changed.append(after)
+            probes += asked
+        if changed:
+            spec[name] = changed
+    return spec, probes
 
 
 def _metadata(pod: Pod, parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,7 +155,7 @@ def _probes(pod: Pod) -> Iterator[Problem]:
     for path, container in pod.spec.foreign:
         for field, probe in container.named_probes:
             found = unanswered(probe, container)
-            if found is not None:
+            if found is not None and not by_tls(probe, container):
                 yield Problem(f"{path}.{field}.{found[0]}", f"{found[1]}: it is under policy like any client")
 
 
@@ -138,7 +166,8 @@ def uninject(written: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     if isinstance(read_pod(written), Problem):
         return written
-    spec = dict(written.get("spec") or {})
+    before = restored(written.get("spec") or {})
+    spec = dict((written.get("spec") or {}) if isinstance(before, Problem) else before)
     for field, ours in (
         ("initContainers", CONTAINERS.__contains__),
         ("volumes", lambda name: name.startswith(VOLUME_PREFIX)),

@@ -108,11 +108,15 @@ class _Typed(_Part, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod, or the template of one: `written`, less what is null, is never changed."""
+    """A pod, or the template of one: `written`, less what is null, is never changed.
+
+    `given` is the same but where its probes ask a proxy already: `written` has them as they were declared.
+    """
 
     written: Mapping[str, Any]
     metadata: Metadata
     spec: Spec
+    given: Mapping[str, Any]
 
 
 def read_pod(written: object) -> Pod | Problem:
@@ -130,4 +134,4 @@ def read_pod(written: object) -> Pod | Problem:
     if not typed.spec.containers:
         return Problem("spec.containers", "missing: expected at least one container")
     assert isinstance(plain, Mapping)  # noqa: S101 - what is left of a mapping
-    return Pod(plain, typed.metadata, typed.spec)
+    return Pod(plain, typed.metadata, typed.spec, plain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from policyd.admission.annotations import CPU_LIMIT, CPU_REQUEST, LOG_LEVEL, MEMORY_LIMIT, MEMORY_REQUEST
@@ -21,6 +21,7 @@ from policyd.admission.injection import (
     Injection,
     amount,
 )
+from policyd.admission.probes import SETTINGS
 from policyd.model.names import TRUST_BUNDLE
 
 COMMAND: Final = "/policyd-proxy"
@@ -40,9 +41,6 @@ _BUNDLE_VOLUME = "policyd-trust"
 _STATE_VOLUME = "policyd-state"
 _NOTHING_VOLUME = "policyd-nothing"
 
-_SETTINGS = "POLICYD_PROXY_CONFIG"
-"""The variable that holds the proxy's settings."""
-
 Json = dict[str, Any]
 
 _FIELDS: Mapping[str, str] = {
@@ -52,10 +50,15 @@ _FIELDS: Mapping[str, str] = {
 }
 """Variables from the downward API, which the settings refer to."""
 
+_POD_IP = "POD_IP"
+"""Another, where there are probes to make: the address that the kubelet would ask."""
 
-def init_containers(injection: Injection, annotations: Mapping[str, str]) -> list[Json]:
-    """Return our containers, in their order: redirect, try it, then the proxy, which stays."""
-    steps = [_validate(injection), _proxy(injection, annotations)]
+
+def init_containers(
+    injection: Injection, annotations: Mapping[str, str], probes: Sequence[Json] = ()
+) -> list[Json]:
+    """Return our containers, in their order: redirect, try it, then the proxy, which also makes `probes`."""
+    steps = [_validate(injection), _proxy(injection, annotations, probes)]
     return [_redirect(injection), *steps] if injection.redirect == "pod" else steps
 
 
@@ -141,21 +144,20 @@ def _small() -> Json:
     return {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}}
 
 
-def _proxy(injection: Injection, annotations: Mapping[str, str]) -> Json:
+def _proxy(injection: Injection, annotations: Mapping[str, str], probes: Sequence[Json]) -> Json:
     resources = _resources(injection, annotations)
-    settings = proxy_settings(injection, resources["limits"]["memory"])
+    settings = proxy_settings(injection, resources["limits"]["memory"]) | _probing(probes)
     config = json.dumps(settings, separators=(",", ":"))
-    fields = [
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FIELDS.items()
-    ]
+    told = {**_FIELDS, **({_POD_IP: "status.podIP"} if probes else {})}
+    fields = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in told.items()]
     level = annotations.get(LOG_LEVEL, injection.log_level)
     return {
-        **_base(injection, PROXY, ["--config", f"env:{_SETTINGS}"]),
+        **_base(injection, PROXY, ["--config", f"env:{SETTINGS}"]),
         "restartPolicy": "Always",
         "env": [
             *fields,
             {"name": "POLICYD_LOG", "value": f"warn,dataplane={level}"},
-            {"name": _SETTINGS, "value": config},
+            {"name": SETTINGS, "value": config},
         ],
         "ports": [{"name": "policyd-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "startupProbe": {**_asks("/ready"), "periodSeconds": 1, "failureThreshold": STARTUP_TRIES},
@@ -223,6 +225,13 @@ def proxy_settings(injection: Injection, memory_limit: str) -> Json:
         "workers": injection.workers,
         "memoryMib": max(LEAST_TRAFFIC_MIB, mib // 4),
     }
+
+
+def _probing(probes: Sequence[Json]) -> Json:
+    """Return the settings of probes that the proxy makes; of a pod without such, none."""
+    if not probes:
+        return {}
+    return {"podAddress": f"$({_POD_IP})", "probes": json.loads(_literal(json.dumps(probes)))}
 
 
 def _literal(text: str) -> str:

@@ -75,9 +75,17 @@ def unanswered(probe: Probe, container: Container) -> tuple[str, str] | None:
         )
     if host:
         return f"{field}.host", f"{host}: a probe of another host doesn't come to this pod"
-    if _number(port, container) is None:
+    if port_number(port, container) is None:
         return f"{field}.port", f"{port!r}: the container declares no port of that name"
     return None
+
+
+def by_tls(probe: Probe, container: Container) -> bool:
+    """Whether a probe of the pod itself is one by HTTPS, which somebody must make for the kubelet."""
+    get = probe.http_get
+    if get is None or get.scheme.upper() != "HTTPS" or get.host:
+        return False
+    return port_number(get.port, container) is not None
 
 
 def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
@@ -87,7 +95,7 @@ def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
     if probe.http_get is not None:
         return _http(probe.http_get, container)
     if probe.tcp_socket is not None:
-        port = _number(probe.tcp_socket.port, container)
+        port = port_number(probe.tcp_socket.port, container)
         return None if port is None else DeclaredProbe(port, "tcp")
     if probe.grpc is not None:
         return DeclaredProbe(probe.grpc.port, "grpc", service=probe.grpc.service or "")
@@ -95,7 +103,7 @@ def _declared(probe: Probe, container: Container) -> DeclaredProbe | None:
 
 
 def _http(probe: HTTPGet, container: Container) -> DeclaredProbe | None:
-    port = _number(probe.port, container)
+    port = port_number(probe.port, container)
     if port is None:
         return None
     target = probe.path if probe.path.startswith("/") else f"/{probe.path}"
@@ -103,7 +111,7 @@ def _http(probe: HTTPGet, container: Container) -> DeclaredProbe | None:
     return DeclaredProbe(port, "http", target, tuple(sorted(names)))
 
 
-def _number(port: int | str, container: Container) -> int | None:
+def port_number(port: int | str, container: Container) -> int | None:
     """Return a probe's port; a name is one of its own container's, as the kubelet resolves it."""
     if isinstance(port, int):
         return port

@@ -10,8 +10,9 @@ import asyncio
 import json
 import os
 import shutil
+import ssl
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,14 @@ class Pod:
     v4: str
     v6: str
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of its proxy, beside those that all have."""
     proxy: Child | None = None
     records: list[dict[str, Any]] = field(default_factory=list)
     spoke: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def manifest(self, probes: Mapping[str, Any]) -> dict[str, Any]:
+    def manifest(self, containers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The pod as the API server shows it."""
-        application = {"name": "app", "image": "app", "ports": [{"name": "http", "containerPort": 8080}]}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -73,7 +75,7 @@ class Pod:
             "spec": {
                 "serviceAccountName": self.name,
                 "nodeName": NODE,
-                "containers": [application | dict(probes), {"name": "policyd-proxy", "image": "proxy"}],
+                "containers": [*map(dict, containers), {"name": "policyd-proxy", "image": "proxy"}],
             },
             "status": {
                 "phase": "Running",
@@ -151,12 +153,12 @@ class Mesh:
         }
         (self._run.pods / "kubelet-node.json").write_text(json.dumps(node))
 
-    def add(self, name: str, last: int, probes: Mapping[str, Any] | None = None) -> Pod:
+    def add(self, name: str, last: int, *containers: Mapping[str, Any]) -> Pod:
         """Make a pod whose addresses end so; nothing is redirected yet, and no proxy runs."""
         v4, v6 = f"10.77.0.{last}", f"fd77::{last}"
         pod = Pod(name, self.link.add(name, v4, v6), v4, v6)
         self.pods[name] = pod
-        (self._run.pods / f"shop_{name}.json").write_text(json.dumps(pod.manifest(probes or {})))
+        (self._run.pods / f"shop_{name}.json").write_text(json.dumps(pod.manifest(containers)))
         return pod
 
     async def start_proxy(self, pod: Pod) -> None:
@@ -192,6 +194,7 @@ class Mesh:
             "inbound": [],
             "outbound": [],
             "admin": f"127.0.0.1:{ADMIN}",
+            **pod.settings,
         }
 
     async def stop(self) -> None:
@@ -209,16 +212,21 @@ class Application:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
         """(path, the address that it was asked from)."""
+        self.heads: dict[str, str] = {}
+        """The last head, by path."""
         self._servers: list[asyncio.Server] = []
 
-    async def listen(self, namespace: Namespace, address: str, port: int) -> None:
+    async def listen(
+        self, namespace: Namespace, address: str, port: int, context: ssl.SSLContext | None = None
+    ) -> None:
         made = namespace.listen(address, port)
-        self._servers.append(await asyncio.start_server(self._serve, sock=made))
+        self._servers.append(await asyncio.start_server(self._serve, sock=made, ssl=context))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             path = head.split(" ")[1]
+            self.heads[path] = head
             self.asked.append((path, writer.get_extra_info("peername")[0]))
             body = path.encode()
             lines = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 
+from policyd.admission.certificate import upkeep
+from policyd.admission.probes import pointed
+from policyd.resources.workload import Container
 from policyd.up.screen import Screen
 
 from . import netns
@@ -58,7 +64,28 @@ metadata: {name: default}
 spec: {outbound: {plaintext: Deny}}
 ---
 """
-PROBES = {"readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}}}
+OLD_TLS, NEW_TLS, NO_TLS, NOBODY = 8442, 8443, 8444, 8445
+DECLARED = {
+    "name": "app",
+    "image": "app",
+    "ports": [{"name": "http", "containerPort": PORT}, {"name": "tls", "containerPort": NEW_TLS}],
+    "readinessProbe": {"httpGet": {"path": "/healthz", "port": "http"}},
+    "livenessProbe": {"httpGet": {"path": "old-tls?deep=1", "port": OLD_TLS, "scheme": "HTTPS"}},
+    "startupProbe": {
+        "httpGet": {
+            "path": "/new-tls",
+            "port": "tls",
+            "scheme": "HTTPS",
+            "httpHeaders": [{"name": "host", "value": "cart.test"}, {"name": "X-Cart", "value": "full"}],
+        }
+    },
+}
+SIDECAR = {
+    "name": "mute",
+    "image": "mute",
+    "livenessProbe": {"httpGet": {"port": NO_TLS, "scheme": "HTTPS"}},
+    "readinessProbe": {"httpGet": {"port": NOBODY, "scheme": "HTTPS"}},
+}
 
 
 @dataclass
@@ -93,7 +120,14 @@ async def world(
     application, outside = Application(), Application()
     try:
         await mesh.start(Screen(verbose=True, stream=screen))
-        web, cart = mesh.add("web", 11), mesh.add("cart", 12, PROBES)
+        container, probes = pointed(msgspec.convert(DECLARED, Container), DECLARED)
+        mute, more = pointed(msgspec.convert(SIDECAR, Container), SIDECAR)
+        web, cart = mesh.add("web", 11), mesh.add("cart", 12, container, mute)
+        cart.settings = {"podAddress": cart.v4, "probes": [*probes, *more]}
+        old, new = (_context(tmp_path_factory.mktemp("tls"), version) for version in TLS_VERSIONS)
+        await application.listen(cart.namespace, cart.v4, OLD_TLS, old)
+        await application.listen(cart.namespace, cart.v4, NEW_TLS, new)
+        await application.listen(cart.namespace, cart.v4, NO_TLS)
         for address in ("0.0.0.0", "::"):
             await outside.listen(link.node, address, OUTSIDE)
         for address in (cart.v4, cart.v6):
@@ -128,6 +162,19 @@ def told(world: World) -> Iterator[None]:
     for pod, count in zip(pods, before, strict=True):
         for record in pod.records[count:]:
             sys.stdout.write(f"{pod.name}: {record}\n")
+
+
+TLS_VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+def _context(folder: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """An application's own TLS, which nobody vouches for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    shown = upkeep(None, ["cart.test"], datetime.now(UTC)).leaf
+    (folder / "own.pem").write_bytes(shown.key + shown.certificate)
+    context.load_cert_chain(folder / "own.pem")
+    return context
 
 
 async def _outcome(namespace: netns.Namespace, host: str, port: int) -> type[BaseException] | None:
@@ -235,6 +282,25 @@ async def test_t6_a_probe_comes_from_the_bridge_and_from_nowhere_else(world: Wor
         assert (await ask(node, host, UNDECLARED, "/healthz", source)).status == 403
     assert (await ask(node, cart.v4, PORT, "/healthz", ELSEWHERE_V4)).status == 403
     assert (await world.web.ask(cart.v4, PORT, "/healthz")).status == 403
+
+
+async def test_t6_a_probe_by_tls_is_made_by_the_proxy_for_the_kubelet_alone(world: World) -> None:
+    node, cart = world.mesh.link.node, world.cart
+    for field, path in (("livenessProbe", "/old-tls?deep=1"), ("startupProbe", "/new-tls")):
+        asked = f"/probes/app/{field}"
+        answer = await ask(node, cart.v4, ADMIN, asked, NODE_V4)
+        assert (answer.status, answer.body) == (200, path.encode())
+        assert (await ask(node, cart.v4, ADMIN, asked, ELSEWHERE_V4)).status == 403
+        assert (await world.web.ask(cart.v4, ADMIN, asked)).status == 403
+    head = world.application.heads["/new-tls"].lower()
+    assert "\r\nhost: cart.test\r\n" in head
+    assert "\r\nx-cart: full\r\n" in head
+    assert f"\r\nhost: {cart.v4}:{OLD_TLS}\r\n" in world.application.heads["/old-tls?deep=1"].lower()
+    assert (await ask(node, cart.v4, ADMIN, "/probes/app/readinessProbe", NODE_V4)).status == 403
+    mute = await ask(node, cart.v4, ADMIN, "/probes/mute/livenessProbe", NODE_V4)
+    assert (mute.status, mute.body) == (504, b"probe by TLS of port 8444: no answer within 1 s\n")
+    nobody = await ask(node, cart.v4, ADMIN, "/probes/mute/readinessProbe", NODE_V4)
+    assert (nobody.status, nobody.body[:28]) == (502, b"probe by TLS of port 8445: C")
 
 
 async def test_l4_19_a_loop_is_ended_and_counted_where_the_users_rule_is_missing(world: World) -> None:

@@ -1,4 +1,6 @@
 //! The admin port: what a scraper and a kubelet ask. GET only; nothing here changes anything.
+//!
+//! Probes by HTTPS, too, which the injector points here ([`crate::tls_probe`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use crate::clock;
 use crate::limits;
 use crate::metrics::Moments;
 use crate::shared::Shared;
+use crate::tls_probe::{self, TlsProbe};
 
 /// Never returns: answers.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
@@ -40,8 +43,8 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 
 async fn answer_all(shared: Arc<Shared>, stream: TcpStream) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = answer(&shared, &request);
-        async move { Ok::<_, Infallible>(response) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -49,18 +52,24 @@ async fn answer_all(shared: Arc<Shared>, stream: TcpStream) {
         .max_buf_size(limits::ADMIN_HEAD_BYTES)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
+    let probing = shared.settings.probes.iter().map(TlsProbe::limit).max().unwrap_or_default();
     // A scraper that hangs up, or is too slow, is its own affair.
-    let _ = timeout(limits::ADMIN_CONNECTION, serving).await;
+    let _ = timeout(limits::ADMIN_CONNECTION + probing, serving).await;
 }
 
-fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let known = ["/metrics", "/ready", "/live"].contains(&request.uri().path());
+async fn answer(shared: &Shared, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let probe = shared.settings.probe(path).zip(shared.settings.pod_address);
+    let known = probe.is_some() || ["/metrics", "/ready", "/live"].contains(&path);
     if known && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         response.headers_mut().insert(ALLOW, http::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match request.uri().path() {
+    if let Some((probe, address)) = probe {
+        return tls_probe::ask(probe, address, request.headers()).await;
+    }
+    match path {
         "/metrics" => {
             let mut response = text(StatusCode::OK, shared.metrics.text(moments(shared)));
             let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

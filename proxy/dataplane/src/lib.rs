@@ -70,6 +70,7 @@ pub mod sockets;
 pub mod spare;
 pub mod state_dir;
 pub mod tls;
+pub mod tls_probe;
 pub mod trust;
 pub mod watch;
 pub mod worker;

@@ -156,6 +156,12 @@ pub const ADMIN_CONNECTIONS: usize = 32;
 pub const ADMIN_HEAD_BYTES: usize = 8 * 1024;
 /// How long an admin connection lives.
 pub const ADMIN_CONNECTION: Duration = Duration::from_secs(10);
+/// How long a probe by TLS may take at most, whatever the kubelet would wait.
+pub const TLS_PROBE: Duration = Duration::from_secs(60);
+/// What of the answer to a probe by TLS is passed on; the kubelet puts the beginning of it into an Event.
+pub const TLS_PROBE_BODY_BYTES: usize = 10 * 1024;
+/// Probes by TLS in the settings: three for each container.
+pub const TLS_PROBES: usize = 256;
 /// How long accepting rests after the machine refused a connection (L4-07).
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections accepted in one go before others get their turn.

@@ -12,6 +12,7 @@ use engine::identity::SpiffeId;
 use serde::Deserialize;
 
 use crate::limits;
+use crate::tls_probe::TlsProbe;
 
 const MOST_BYTES: u64 = 1024 * 1024;
 /// What `--config` begins with where the settings are in a variable: `env:NAME` (decision record 14).
@@ -85,6 +86,11 @@ pub struct Settings {
     /// What traffic may take of memory, tables aside.
     #[serde(default = "memory_mib")]
     pub memory_mib: usize,
+    /// Probes by HTTPS that we make for the kubelet.
+    #[serde(default)]
+    pub probes: Vec<TlsProbe>,
+    /// Where the kubelet would have asked: the pod's address. Needed where there are `probes`.
+    pub pod_address: Option<IpAddr>,
 }
 
 /// A service of the control plane and the service account it must prove.
@@ -170,12 +176,18 @@ impl Settings {
         format!("{}.{}.sa.{}", self.service_account, self.namespace, self.trust_domain)
     }
 
+    /// The probe that the kubelet asks for by this path.
+    pub fn probe(&self, path: &str) -> Option<&TlsProbe> {
+        self.probes.iter().find(|probe| probe.path == path)
+    }
+
     /// The first field that can't be: its path, its value and what was expected.
     fn problem(&self) -> Option<(String, String, &'static str)> {
         self.names()
             .or_else(|| self.addresses())
             .or_else(|| self.redirected())
             .or_else(|| self.services())
+            .or_else(|| self.probed())
     }
 
     fn names(&self) -> Option<(String, String, &'static str)> {
@@ -290,6 +302,18 @@ impl Settings {
             return Some(("memoryMib".to_owned(), self.memory_mib.to_string(), "16 to 65536"));
         }
         None
+    }
+
+    fn probed(&self) -> Option<(String, String, &'static str)> {
+        if !self.probes.is_empty() && self.pod_address.is_none() {
+            return Some(("podAddress".to_owned(), "nothing".to_owned(), "an IP address"));
+        }
+        if self.probes.len() > limits::TLS_PROBES {
+            return Some(("probes".to_owned(), self.probes.len().to_string(), "at most 256"));
+        }
+        let mut problems = self.probes.iter().map(TlsProbe::problem).enumerate();
+        let (at, (value, expected)) = problems.find_map(|(at, found)| Some((at, found?)))?;
+        Some((format!("probes[{at}]"), value, expected))
     }
 }
 

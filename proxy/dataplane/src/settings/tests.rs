@@ -47,6 +47,26 @@ fn settings_in_a_variable_are_read_from_there() {
 }
 
 #[test]
+fn probes_by_tls_need_an_address_to_ask() {
+    let mut value = whole();
+    let get = serde_json::json!({"port": "tls", "scheme": "HTTPS", "host": "", "path": "no path"});
+    value["probes"] = serde_json::json!([
+        {"path": "/probes/app/livenessProbe", "port": 8443, "timeoutSeconds": 1, "httpGet": get}
+    ]);
+    assert!(read(&value).unwrap_err().ends_with("podAddress: `nothing`: expected an IP address"));
+    value["podAddress"] = serde_json::json!("10.0.0.5");
+    let settings = read(&value).unwrap();
+    assert!(settings.probe("/probes/app/livenessProbe").is_some());
+    assert!(settings.probe("/probes/app/startupProbe").is_none());
+    value["probes"][0]["path"] = serde_json::json!("/metrics");
+    let found = read(&value).unwrap_err();
+    assert!(
+        found.ends_with("probes[0]: `/metrics`: expected a path that begins with /probes/"),
+        "{found}"
+    );
+}
+
+#[test]
 fn a_mistake_names_field_value_and_what_was_expected() {
     let cases = [
         (

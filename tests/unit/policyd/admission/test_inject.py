@@ -102,6 +102,45 @@ def test_what_was_injected_can_be_taken_out(case: Json) -> None:
     assert uninject(injected(case).pod) == pod_of(case)
 
 
+def test_a_probe_by_tls_asks_the_proxy_which_asks_what_was_declared() -> None:
+    (case,) = (each for each in CASES if each["case"] == "a probe by TLS is made by the proxy")
+    spec = injected(case).pod["spec"]
+    (app,) = spec["containers"]
+    asked = {"port": 4191, "scheme": "HTTP", "path": "/probes/app/livenessProbe"}
+    assert app["livenessProbe"] == {"httpGet": asked, "periodSeconds": 7}
+    assert app["readinessProbe"] == case["container"]["readinessProbe"]
+    variables = {each["name"]: each for each in spec["initContainers"][2]["env"]}
+    assert variables["POD_IP"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+    settings = json.loads(variables["POLICYD_PROXY_CONFIG"]["value"])
+    assert settings["podAddress"] == "$(POD_IP)"
+    liveness, startup = settings["probes"]
+    assert liveness == {
+        "path": "/probes/app/livenessProbe",
+        "port": 8443,
+        "timeoutSeconds": 1,
+        "httpGet": case["container"]["livenessProbe"]["httpGet"],
+    }
+    assert (startup["port"], startup["timeoutSeconds"]) == (8443, 9)
+    # As the kubelet reads it: `$$` is a `$`.
+    assert startup["httpGet"]["httpHeaders"][0]["value"] == "$$(POD_NAME) costs $$$$5"
+
+
+def test_wh_03_a_probe_that_was_changed_after_injection_is_refused() -> None:
+    (case,) = (each for each in CASES if each["case"] == "a probe by TLS is made by the proxy")
+    for place, value in (
+        (("containers", 0, "livenessProbe", "httpGet", "path"), "/probes/app/startupProbe"),
+        (("containers", 0, "name"), "other"),
+        (("initContainers", 2, "env", 4, "value"), "[]"),
+        (("initContainers", 2, "env", 4, "value"), '{"probes": [{"path": 1}, 2]}'),
+    ):
+        pod = copy.deepcopy(injected(case).pod)
+        at: Any = pod["spec"]
+        for part in place[:-1]:
+            at = at[part]
+        at[place[-1]] = value
+        assert isinstance(inject(pod, namespace_of(case), SETTINGS), Refused), place
+
+
 def test_wh_03_what_the_api_server_fills_in_is_no_forgery() -> None:
     pod = copy.deepcopy(injected({}).pod)
     for container in pod["spec"]["initContainers"]:
