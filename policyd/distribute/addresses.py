@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from policyd.distribute.facts import normal_address
+from policyd.distribute.slices import Slices
 from policyd.index.world import World
 from policyd.model.names import CORE, ObjectKey
 from policyd.resources.base import Resource
@@ -33,16 +34,17 @@ def parse_address(written: str) -> Address | None:
 
 
 class ServiceAddresses:
-    """The Services that stand for pods, by each of their cluster addresses, in one state of the world.
+    """The Services that lead somewhere we know, by their cluster addresses, in one state of the world.
 
-    One without a selector isn't among them: where its traffic goes is somebody else's business, and the node
-    sees to it.
+    One with neither a selector nor slices isn't among them: where its traffic goes is the node's business.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, slices: Slices) -> None:
         self._by_address: dict[str, ObjectKey] = {}
         for found in sorted(world.of_kind(CORE, "Service"), key=lambda each: each.key):
-            if isinstance(found, Resource) and isinstance(found.spec, Service) and found.spec.selector:
+            if not isinstance(found, Resource) or not isinstance(found.spec, Service):
+                continue
+            if found.spec.selector or slices.speak_of(found.meta.namespace, found.meta.name):
                 for written in (found.spec.cluster_ip, *found.spec.cluster_ips):
                     address = normal_address(written)
                     if address:

@@ -7,15 +7,17 @@ asks by the address that was dialled, `10.96.0.1:80` or `[fd00::1]:80` (decision
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple
 
 from policyd.compile.mesh import defaults_of
 from policyd.distribute.addresses import Address, ServiceAddresses, parse_address
 from policyd.distribute.pods import Backend, Backends
-from policyd.distribute.readiness import Readiness
+from policyd.distribute.slices import Slices
 from policyd.index.world import World
 from policyd.model.names import CORE, POLICYD, ObjectKey
 from policyd.resources.base import Resource
-from policyd.resources.cluster import Service
+from policyd.resources.cluster import Service, ServicePort
 from policyd.resources.mesh_defaults import DEFAULT_NAME, MeshDefaults
 from policyd_api.v1 import stream_pb2 as wire
 
@@ -28,13 +30,25 @@ ProtocolOf = Callable[[ObjectKey, int], str]
 """What the Server of a member's port says it speaks: `unknown`, `HTTP/1`, …"""
 
 
+Row = tuple[str, int, str, str]
+"""An endpoint: address, port, identity, protocol."""
+
+
+class Who(NamedTuple):
+    """Who must answer at an address; `owner` is the namespace of a meshed one."""
+
+    identity: str
+    protocol: str
+    owner: str | None
+
+
 class Discovery:
     """Answers for one state of the world; each service is looked up once, however many pods call it."""
 
     def __init__(self, world: World, trust_domain: str, protocol_of: ProtocolOf) -> None:
         self._world = world
         self._backends = Backends(world, trust_domain)
-        self._readiness = Readiness(world)
+        self._slices = Slices(world)
         self._protocol_of = protocol_of
         self._known: dict[str, wire.ServicePort] = {}
         self._addresses: ServiceAddresses | None = None
@@ -65,20 +79,17 @@ class Discovery:
     def _at(self, place: Address) -> wire.ServicePort:
         """Who is at an address: a Service's endpoints, a pod, or whoever it is, out of our sight."""
         if self._addresses is None:
-            self._addresses = ServiceAddresses(self._world)
+            self._addresses = ServiceAddresses(self._world, self._slices)
         service = self._addresses.service(place.ip)
         if service is not None:
             name = f"{service.namespace}/{service.name}:{place.port}"
             return wire.ServicePort(endpoints=self._service(name).endpoints, name=name)
-        backends = self._backends.at(place.ip)
-        identities = {backend.identity for backend in backends}
-        if len(identities) > 1:
-            return wire.ServicePort()  # FAIL-CLOSED: two who must be somebody else have one address
-        identity = next(iter(identities), "")
-        protocol = "opaque" if place.port in self._opaque else "unknown"
-        if identity:
-            protocol = self._protocol_of(backends[0].resource.key, place.port)
-        endpoint = wire.Endpoint(address=place.ip, port=place.port, identity=identity, protocol=protocol)
+        who = self._who(place)
+        if who is None:
+            return wire.ServicePort()  # FAIL-CLOSED: nobody can be both
+        endpoint = wire.Endpoint(
+            address=place.ip, port=place.port, identity=who.identity, protocol=who.protocol
+        )
         return wire.ServicePort(endpoints=[endpoint])
 
     def _service(self, service: str) -> wire.ServicePort:
@@ -91,26 +102,45 @@ class Discovery:
         namespace, _, rest = service.partition("/")
         name, _, port = rest.rpartition(":")
         found = self._world.objects.get(ObjectKey(CORE, "Service", namespace, name))
-        if not isinstance(found, Resource) or not isinstance(found.spec, Service) or not found.spec.selector:
+        if not isinstance(found, Resource) or not isinstance(found.spec, Service):
             return []
-        targets = [
-            each.target_port if each.target_port is not None else each.port
-            for each in found.spec.ports
-            if str(each.port) == port and each.protocol == "TCP"
-        ]
-        endpoints = {
-            endpoint
-            for target in targets[:1]
-            for backend in self._backends.selected(namespace, found.spec.selector)
-            for endpoint in self._of_backend(backend, target)
-            if backend.resource.key.kind != "Pod" or self._readiness.admits(namespace, name, endpoint[0])
-        }
+        ports = (each for each in found.spec.ports if str(each.port) == port and each.protocol == "TCP")
+        behind = self._selected if found.spec.selector else self._listed
+        endpoints = {row for each in islice(ports, 1) for row in behind(found, found.spec, each)}
         return [
             wire.Endpoint(address=address, port=number, identity=identity, protocol=protocol)
             for address, number, identity, protocol in sorted(endpoints)[:MOST_ENDPOINTS]
         ]
 
-    def _of_backend(self, backend: Backend, target: int | str) -> Iterable[tuple[str, int, str, str]]:
+    def _selected(self, found: Resource[object], spec: Service, port: ServicePort) -> Iterable[Row]:
+        target = port.target_port if port.target_port is not None else port.port
+        namespace, name = found.meta.namespace, found.meta.name
+        for backend in self._backends.selected(namespace, spec.selector or {}):
+            for row in self._of_backend(backend, target):
+                if backend.resource.key.kind != "Pod" or self._slices.admit(namespace, name, row[0]):
+                    yield row
+
+    def _listed(self, found: Resource[object], _spec: Service, port: ServicePort) -> Iterable[Row]:
+        """Who is at the addresses that slices list, but for other namespaces' meshed pods (design §7)."""
+        namespace = found.meta.namespace
+        for address, number in self._slices.listed(namespace, found.meta.name, port.name):
+            who = self._who(Address(address, number))
+            if who is not None and (who.owner is None or who.owner == namespace):
+                yield address, number, who.identity, who.protocol
+
+    def _who(self, place: Address) -> Who | None:
+        """Who must answer at an address; None where two who must be somebody else have it."""
+        backends = self._backends.at(place.ip)
+        identities = {backend.identity for backend in backends}
+        if len(identities) > 1:
+            return None
+        identity = next(iter(identities), "")
+        if not identity:
+            return Who("", "opaque" if place.port in self._opaque else "unknown", None)
+        key = backends[0].resource.key
+        return Who(identity, self._protocol_of(key, place.port), key.namespace)
+
+    def _of_backend(self, backend: Backend, target: int | str) -> Iterable[Row]:
         number = backend.port(target)
         if number is None:
             return

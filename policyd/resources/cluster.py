@@ -34,7 +34,7 @@ class ServicePort(_Part, frozen=True):
 
 
 class Service(_Part, frozen=True):
-    """A Service; without a selector its endpoints are somebody else's business."""
+    """A Service; without a selector its EndpointSlices, which somebody writes, say where it leads."""
 
     selector: Mapping[str, str] | None = None
     ports: tuple[ServicePort, ...] = ()

@@ -234,3 +234,46 @@ def test_the_asking_pod_itself_is_said_to_be(world: Callable[[str], World]) -> N
         ("10.0.0.2:8080", "spiffe://test/ns/shop/sa/b-sa", False),
     ]
     assert _at(world(text), "10.96.0.7:80")[1][0] == ("10.0.0.1:8080", A_SA, False)
+
+
+WITHOUT_SELECTOR = CLUSTER_IPS.replace("  selector: {app: cart}\n", "")
+LISTED = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: cart-own, namespace: shop, labels: {kubernetes.io/service-name: cart}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: raw, port: 9000, protocol: TCP}, {name: udp, port: 1, protocol: UDP}]
+endpoints:
+  - {addresses: [10.0.0.1]}
+  - {addresses: [10.0.0.2], conditions: {ready: false}}
+  - {addresses: [192.0.2.9, not-an-address]}
+---
+"""
+NOBODYS = ("192.0.2.9:8080", "", False)
+
+
+def test_a_service_without_a_selector_leads_where_its_slices_say(world: Callable[[str], World]) -> None:
+    made = world(WITHOUT_SELECTOR + LISTED + _pod("a", "10.0.0.1"))
+    assert _at(made, "10.96.0.7:80") == ("shop/cart:80", [("10.0.0.1:8080", A_SA, False), NOBODYS])
+    assert [row[:2] for row in _endpoints(made, "shop/cart:81")] == [("10.0.0.1", 9000), ("192.0.2.9", 9000)]
+    assert _endpoints(made, "shop/cart:82") == _endpoints(made, "shop/cart:83") == []
+    assert [row[3] for row in _endpoints(made, "shop/cart:80")] == ["HTTP/1", "unknown"]
+
+
+def test_an_endpoint_that_another_namespaces_meshed_pod_has_is_left_out(
+    world: Callable[[str], World],
+) -> None:
+    text = WITHOUT_SELECTOR + LISTED
+    there = _pod("a", "10.0.0.1", namespace="other")
+    assert _at(world(text + there), "10.96.0.7:80")[1] == [NOBODYS]
+    unmeshed = _pod("a", "10.0.0.1", namespace="other", proxy=False)
+    found = _at(world(text + unmeshed), "10.96.0.7:80")[1]
+    assert found == [("10.0.0.1:8080", "", False), NOBODYS]
+    both = _pod("b", "10.0.0.1") + _pod("a", "10.0.0.1")
+    assert _at(world(text + both), "10.96.0.7:80")[1] == [NOBODYS]
+
+
+def test_a_service_that_nothing_is_known_of_is_the_nodes_business(world: Callable[[str], World]) -> None:
+    assert _at(world(WITHOUT_SELECTOR), "10.96.0.7:80") == ("", [("10.96.0.7:80", "", False)])
+    unready = LISTED.replace("endpoints:", "endpoints: []\nwas:")
+    assert _at(world(WITHOUT_SELECTOR + unready), "10.96.0.7:80") == ("shop/cart:80", [])
