@@ -35,12 +35,12 @@ STARTUP_TRIES: Final = 300
 LEAST_TRAFFIC_MIB: Final = 16
 """The least that the proxy takes for `memoryMib`."""
 
-_TOKEN_VOLUME = "policyd-token"  # noqa: S105 - a volume
-_BUNDLE_VOLUME = "policyd-trust"
+TOKEN_VOLUME = "policyd-token"  # noqa: S105 - a volume
+BUNDLE_VOLUME = "policyd-trust"
 _STATE_VOLUME = "policyd-state"
 _NOTHING_VOLUME = "policyd-nothing"
 
-_SETTINGS = "POLICYD_PROXY_CONFIG"
+SETTINGS = "POLICYD_PROXY_CONFIG"
 """The variable that holds the proxy's settings."""
 
 Json = dict[str, Any]
@@ -76,8 +76,8 @@ def volumes(injection: Injection) -> list[Json]:
     }
     state = {"medium": "Memory", "sizeLimit": injection.resources.state}
     return [
-        {"name": _TOKEN_VOLUME, "projected": {"sources": [token]}},
-        {"name": _BUNDLE_VOLUME, "projected": {"sources": [bundle]}},
+        {"name": TOKEN_VOLUME, "projected": {"sources": [token]}},
+        {"name": BUNDLE_VOLUME, "projected": {"sources": [bundle]}},
         {"name": _STATE_VOLUME, "emptyDir": state},
         {"name": _NOTHING_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
     ]
@@ -150,12 +150,12 @@ def _proxy(injection: Injection, annotations: Mapping[str, str]) -> Json:
     ]
     level = annotations.get(LOG_LEVEL, injection.log_level)
     return {
-        **_base(injection, PROXY, ["--config", f"env:{_SETTINGS}"]),
+        **_base(injection, PROXY, ["--config", f"env:{SETTINGS}"]),
         "restartPolicy": "Always",
         "env": [
             *fields,
             {"name": "POLICYD_LOG", "value": f"warn,dataplane={level}"},
-            {"name": _SETTINGS, "value": config},
+            {"name": SETTINGS, "value": config},
         ],
         "ports": [{"name": "policyd-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"}],
         "startupProbe": {**_asks("/ready"), "periodSeconds": 1, "failureThreshold": STARTUP_TRIES},
@@ -164,8 +164,8 @@ def _proxy(injection: Injection, annotations: Mapping[str, str]) -> Json:
         "resources": resources,
         "securityContext": _security(PROXY_UID, PROXY_GID),
         "volumeMounts": [
-            {"name": _TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True},
-            {"name": _BUNDLE_VOLUME, "mountPath": BUNDLE_FOLDER, "readOnly": True},
+            {"name": TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": BUNDLE_VOLUME, "mountPath": BUNDLE_FOLDER, "readOnly": True},
             {"name": _STATE_VOLUME, "mountPath": STATE_MOUNT},
             _no_api_token(),
         ],
