@@ -19,6 +19,8 @@ from policyd.admission.namespaces import NamespaceWatch
 from policyd.admission.unmeshed import Unmeshed
 from policyd.admission.unmeshed_watch import LOOK_SECONDS, UnmeshedWatch
 from policyd.cli.main import run as policyctl
+from policyd.install.configs import injection_of
+from policyd.install.settings import InstallSettings
 from tests.api import objects
 from tests.api.injector_process import LABEL, running, until
 from tests.api.rig import ApiServer
@@ -35,9 +37,9 @@ def enrol(api: ApiServer, namespace: str, *more: str) -> None:
     api.kubectl("label", "namespace", namespace, f"{LABEL}=enabled", *more)
 
 
-def meshed_spec() -> Json:
+def meshed_spec(injection: Injection = INJECTION) -> Json:
     pod = {"metadata": {"name": "app"}, "spec": {"containers": [{"name": "app", "image": "localhost/app:1"}]}}
-    found = inject(pod, NamespaceFacts("any", {LABEL: "enabled"}), INJECTION)
+    found = inject(pod, NamespaceFacts("any", {LABEL: "enabled"}), injection)
     assert isinstance(found, Injected)
     return dict(found.pod["spec"])
 
@@ -152,7 +154,7 @@ def test_p_19_wh_10_check_names_them(
     }
     api.request("POST", f"/api/v1/namespaces/{policyd}/configmaps", stored)
     objects.create_pod(api, namespace, name="bare")
-    objects.create_pod(api, namespace, name="old-proxy", spec=of_version("0.0.1"))
+    objects.create_pod(api, namespace, name="old-proxy", spec=of_version(policyd, "0.0.1"))
     enrol(api, namespace)
     words = ["check", "--control-plane", "-n", policyd, "--kubeconfig", str(api.kubeconfig), "-o", "json"]
     assert policyctl(words) == 1
@@ -169,8 +171,7 @@ def test_p_19_wh_10_check_names_them(
     assert namespace in bundles["detail"]
 
 
-def of_version(version: str) -> Json:
-    spec = meshed_spec()
-    for each in spec["initContainers"]:
-        each["image"] = f"localhost/policyd-proxy:{version}"
-    return spec
+def of_version(policyd: str, version: str) -> Json:
+    """What an install of that version in that namespace injected."""
+    settings = InstallSettings.model_validate({"namespace": policyd, "images": {"tag": version}})
+    return meshed_spec(injection_of(settings))
