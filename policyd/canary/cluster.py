@@ -251,6 +251,8 @@ def state_of(pod: Mapping[str, Any]) -> str:
             return f"{each.get('name')} ended with {ended['exitCode']}"
         if waiting and waiting.get("reason") not in {None, "PodInitializing"}:
             return f"{each.get('name')} waits: {waiting['reason']}"
+        if state.get("running") is not None and each.get("started") is False:
+            return f"{each.get('name')} runs, and isn't ready: see its log"
     for each in status.get("conditions") or ():
         if each.get("type") == "PodScheduled" and each.get("status") != "True":
             return f"not scheduled: {each.get('message') or each.get('reason')}"

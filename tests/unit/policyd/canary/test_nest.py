@@ -18,6 +18,7 @@ from policyd.admission.enrolment import NamespaceFacts
 from policyd.admission.inject import Injected, Left, inject
 from policyd.admission.injection import Injection
 from policyd.canary import program
+from policyd.canary.cluster import state_of
 from policyd.canary.evidence import Evidence, Heard, expected
 from policyd.canary.flock import BARE, CALLER, CANARIES, ROLES, calls_of
 from policyd.canary.nest import Nest
@@ -195,3 +196,31 @@ def test_the_programs_understand_each_other(host: str, monkeypatch: pytest.Monke
     assert away["status"] is None
     assert away["error"]
     assert json.dumps(away)
+
+
+def stage(kind: str, name: str, **status: Any) -> Json:
+    return {f"{kind}Statuses": [{"name": name, **status}]}
+
+
+STUCK = "Pending, and no kubelet says why"
+UNPLACED = {"type": "PodScheduled", "status": "False", "message": "no node"}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({}, STUCK),
+        ({"phase": "Running"}, ""),
+        ({"phase": "Failed"}, "Failed"),
+        ({"conditions": [UNPLACED]}, "not scheduled: no node"),
+        (stage("initContainer", "validate", state={"terminated": {"exitCode": 1}}), "validate ended with 1"),
+        (
+            stage("initContainer", "policyd-proxy", state={"running": {}}, started=False),
+            "policyd-proxy runs, and isn't ready: see its log",
+        ),
+        (stage("container", "canary", state={"waiting": {"reason": "ErrPull"}}), "canary waits: ErrPull"),
+        (stage("container", "canary", state={"waiting": {"reason": "PodInitializing"}}), STUCK),
+    ],
+)
+def test_a_pod_that_does_not_run_is_said_to_hang_on_something(status: Json, said: str) -> None:
+    assert state_of({"status": status}) == said
