@@ -7,11 +7,11 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from kubeapi.credentials import DEFAULT_NAMESPACE, Credentials
 from kubeapi.errors import AccessError
 
 REREAD_SECONDS = 30.0
@@ -19,26 +19,7 @@ REREAD_SECONDS = 30.0
 LEAST_REREAD_SECONDS = 1.0
 """How soon a refusal (401) may cause another reading."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-DEFAULT_NAMESPACE = "default"
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What one reading gave. `authorization` is the header, None where a certificate says who we are."""
-
-    server: str
-    """`https://host:port`, without a slash at its end."""
-    authorization: str | None = field(default=None, repr=False)
-    ca_pem: str | None = None
-    """None: the system's roots."""
-    certificate: tuple[str, str] | None = None
-    """Files of the client's certificate chain and key."""
-    certificate_content: bytes = field(default=b"", repr=False)
-    """What those files hold: they may be replaced under their names."""
-    verify: bool = True
-    server_name: str | None = None
-    proxy: str | None = None
 
 
 Reading = Callable[[], Credentials]

@@ -14,7 +14,7 @@ from kubernetes.client import Configuration
 from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
-from kubeapi.access import DEFAULT_NAMESPACE, Credentials
+from kubeapi.credentials import DEFAULT_NAMESPACE, Credentials
 from kubeapi.errors import AccessError
 
 DEFAULT_FILE = "~/.kube/config"

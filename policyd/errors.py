@@ -8,6 +8,7 @@
     ├── AuditError             the audit trail
     │   ├── ChainRefused       what a writer delivered doesn't continue its chain
     │   └── StoreUnavailable   nothing can be kept or read now
+    ├── CanaryError            the canaries can't be tried
     └── EngineError            raised by the Rust engine (through policyd._engine)
         ├── SnapshotError      bytes that aren't a snapshot, rows that can't become one
         ├── RequestRefused     the gate's refusal: rule, offset, field
@@ -39,6 +40,14 @@ class CompileError(PolicydError):
 
 class StreamError(PolicydError):
     """The policy stream can't go on; the message begins with a stable code in capitals."""
+
+
+class CanaryError(PolicydError):
+    """The canaries can't be tried; the message says why, `advice` what to do."""
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 class AuditError(PolicydError):

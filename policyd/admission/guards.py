@@ -11,6 +11,8 @@ from policyd.admission.pod import Container, Spec
 
 UNSAFE_CAPABILITIES: Final = frozenset({"ALL", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "BPF"})
 """Whoever has one of these can change the pod's network rules, or read the proxy's memory."""
+OTHER_PROXIES: Final = frozenset({"linkerd-proxy", "istio-proxy"})
+"""Containers of other meshes. Webhooks go in the order of their names, so these are there first."""
 
 
 def impossible(spec: Spec) -> Problem | None:
@@ -23,6 +25,16 @@ def impossible(spec: Spec) -> Problem | None:
         return Problem("spec.os.name", "'windows': the proxy is for Linux")
     if spec.node_selector.get("kubernetes.io/os") == "windows":
         return Problem('spec.nodeSelector["kubernetes.io/os"]', "'windows': the proxy is for Linux")
+    return None
+
+
+def other_mesh(spec: Spec) -> Problem | None:
+    """Return the proxy of another mesh that a pod has: two would both redirect its traffic to themselves."""
+    for path, container in spec.placed:
+        if container.name in OTHER_PROXIES:
+            return Problem(
+                f"{path}.name", f"{container.name!r}: a pod is in one mesh: take it out of that one"
+            )
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from policyd.admission import annotations as known
 from policyd.admission.annotations import Problem
 from policyd.admission.enrolment import NamespaceFacts, Wish, wish
-from policyd.admission.guards import forbidden, impossible, unsafe
+from policyd.admission.guards import forbidden, impossible, other_mesh, unsafe
 from policyd.admission.injection import CONTAINERS, VOLUME_PREFIX, Injection
 from policyd.admission.json_patch import Operation, operations
 from policyd.admission.pod import Pod, read_pod
@@ -94,6 +94,11 @@ def _wanted(given: Pod, found: Wish, namespace: NamespaceFacts, injection: Injec
     pod = _as_declared(given)
     if isinstance(pod, Problem):
         return Refused((pod,))
+    mesh = other_mesh(pod.spec)
+    if mesh is not None:
+        # Whoever has another mesh keeps it: nobody's pods are to fail because we were installed beside it.
+        insists = namespace.enrolled or pod.metadata.annotations.get(known.INJECT) == "enabled"
+        return Refused((mesh,)) if insists else Left(mesh.text, (mesh,))
     obstacle = impossible(pod.spec)
     if obstacle is not None:
         if found.must:

@@ -24,6 +24,7 @@ from policyd.admission.metrics import AdmissionMetrics
 from policyd.admission.namespaces import NamespaceWatch
 from policyd.admission.server import WebhookServer
 from policyd.admission.settings import Settings
+from policyd.admission.unmeshed_watch import UnmeshedWatch
 from policyd.errors import PolicydError
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.launch import launch
@@ -72,6 +73,7 @@ class Parts:
     keeper: CertificateKeeper
     bundles: tuple[BundleKeeper, ...]
     server: WebhookServer
+    unmeshed: UnmeshedWatch
 
 
 def _parts(settings: Settings, client: Client, metrics: AdmissionMetrics) -> Parts:
@@ -95,9 +97,10 @@ def _parts(settings: Settings, client: Client, metrics: AdmissionMetrics) -> Par
             each.want(material.bundle)
 
     secret = (settings.namespace, settings.secret)
-    return Parts(
-        namespaces, CertificateKeeper(client, secret, settings.certificate_names, show), bundles, server
-    )
+    keeper = CertificateKeeper(client, secret, settings.certificate_names, show)
+    unmeshed = UnmeshedWatch(client, namespaces.find, settings.injection)
+    unmeshed.listeners.append(metrics.show_unmeshed)
+    return Parts(namespaces, keeper, bundles, server, unmeshed)
 
 
 async def _work(parts: Parts) -> None:
@@ -105,6 +108,7 @@ async def _work(parts: Parts) -> None:
     following: list[Coroutine[Any, Any, None]] = [
         parts.namespaces.run(),
         parts.keeper.run(),
+        parts.unmeshed.run(),
         *(each.run() for each in parts.bundles),
     ]
     async with asyncio.TaskGroup() as tasks:

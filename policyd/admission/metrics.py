@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counted
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from policyd.admission.unmeshed import ADVICE, Unmeshed
 
 
 class AdmissionMetrics:
@@ -30,6 +34,20 @@ class AdmissionMetrics:
             "When the serving certificate ends (seconds since 1970).",
             registry=self.registry,
         )
+        self._unmeshed = Gauge(
+            "policyd_admission_unmeshed_pods",
+            "Pods of enrolled namespaces without a working proxy, by reason; any but 0 is worth an alert.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ADVICE:
+            self._unmeshed.labels(reason).set(0)
+
+    def show_unmeshed(self, findings: Iterable[Unmeshed]) -> None:
+        """Set how many pods have no working proxy."""
+        counts = Counted(each.reason for each in findings)
+        for reason in ADVICE:
+            self._unmeshed.labels(reason).set(counts[reason])
 
     def count(self, webhook: str, outcome: str) -> None:
         """Count a review."""

@@ -36,8 +36,8 @@ STARTUP_TRIES: Final = 300
 LEAST_TRAFFIC_MIB: Final = 16
 """The least that the proxy takes for `memoryMib`."""
 
-_TOKEN_VOLUME = "policyd-token"  # noqa: S105 - a volume
-_BUNDLE_VOLUME = "policyd-trust"
+TOKEN_VOLUME = "policyd-token"  # noqa: S105 - a volume
+BUNDLE_VOLUME = "policyd-trust"
 _STATE_VOLUME = "policyd-state"
 _NOTHING_VOLUME = "policyd-nothing"
 
@@ -79,8 +79,8 @@ def volumes(injection: Injection) -> list[Json]:
     }
     state = {"medium": "Memory", "sizeLimit": injection.resources.state}
     return [
-        {"name": _TOKEN_VOLUME, "projected": {"sources": [token]}},
-        {"name": _BUNDLE_VOLUME, "projected": {"sources": [bundle]}},
+        {"name": TOKEN_VOLUME, "projected": {"sources": [token]}},
+        {"name": BUNDLE_VOLUME, "projected": {"sources": [bundle]}},
         {"name": _STATE_VOLUME, "emptyDir": state},
         {"name": _NOTHING_VOLUME, "emptyDir": {"sizeLimit": "1Mi"}},
     ]
@@ -166,8 +166,8 @@ def _proxy(injection: Injection, annotations: Mapping[str, str], probes: Sequenc
         "resources": resources,
         "securityContext": _security(PROXY_UID, PROXY_GID),
         "volumeMounts": [
-            {"name": _TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True},
-            {"name": _BUNDLE_VOLUME, "mountPath": BUNDLE_FOLDER, "readOnly": True},
+            {"name": TOKEN_VOLUME, "mountPath": TOKEN_FOLDER, "readOnly": True},
+            {"name": BUNDLE_VOLUME, "mountPath": BUNDLE_FOLDER, "readOnly": True},
             {"name": _STATE_VOLUME, "mountPath": STATE_MOUNT},
             _no_api_token(),
         ],

@@ -11,6 +11,7 @@ from kubeapi.client import Client
 from kubeapi.path import ResourcePath
 from policyd.checkup.check import OK, Category, Check, Result, error, warning
 from policyd.checkup.reading import CRDS, NAMESPACES, PODS, allowed, find, installed, items, server_time
+from policyd.checkup.skew import cluster_checks
 from policyd.install.issuer import IssuerMaterial
 from policyd.install.objects import custom_resource_definitions, render
 from policyd.install.settings import InstallSettings
@@ -50,6 +51,7 @@ def api_server(clock: Callable[[], datetime] | None = None) -> Category:
             Check("the API server answers", _answers, needed=True),
             Check(f"Kubernetes is {least} or newer", _version, needed=True),
             Check("this machine's clock and the cluster's agree", lambda client: _clocks(client, now)),
+            *cluster_checks(),
         ),
     )
 

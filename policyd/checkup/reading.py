@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,9 @@ from policyd.install.settings import InstallSettings
 NAMESPACES = ResourcePath("", "v1", "namespaces")
 CRDS = ResourcePath("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 PODS = ResourcePath("", "v1", "pods")
+NODES = ResourcePath("", "v1", "nodes")
+MOST_NAMED = 5
+"""How many of a kind a line names."""
 _REVIEWS = ResourcePath("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 
 
@@ -85,6 +88,17 @@ async def server_time(client: Client) -> datetime:
 
 def has_proxy(pod: Mapping[str, Any]) -> bool:
     """Whether a pod has a policyd-proxy."""
+    return proxy_of(pod) is not None
+
+
+def proxy_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the container of a pod's proxy."""
     spec = pod.get("spec") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-    return any(container.get("name") == PROXY for container in containers)
+    return next((container for container in containers if container.get("name") == PROXY), None)
+
+
+def some(names: Iterable[str]) -> str:
+    """Return the first few of many names."""
+    known = list(names)
+    return ", ".join([*known[:MOST_NAMED], *(["…"] if len(known) > MOST_NAMED else [])])

@@ -74,16 +74,22 @@ async def _objects(access: Access) -> tuple[AnyObject, ...]:
         return await read_once(client)
 
 
+CLUSTER_OPTIONS = (
+    click.option("--context", metavar="NAME", help="The cluster of this context of the kubeconfig."),
+    click.option(
+        "--kubeconfig",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The cluster of this kubeconfig.  [default: $KUBECONFIG, ~/.kube/config]",
+    ),
+)
+"""What says which cluster: the command gets `context` and `kubeconfig`, to make a Cluster of."""
+
+
 def cluster_options(command: Command) -> Command:
-    """Add --kubeconfig, --context and -n; the command gets these, to make a Cluster of, and `namespace`."""
+    """Add --kubeconfig, --context and -n, which is where policyd is installed."""
     for option in (
-        click.option("--context", metavar="NAME", help="The cluster of this context of the kubeconfig."),
-        click.option(
-            "--kubeconfig",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="The cluster of this kubeconfig.  [default: $KUBECONFIG, ~/.kube/config]",
-        ),
+        *CLUSTER_OPTIONS,
         click.option(
             "-n",
             "--namespace",

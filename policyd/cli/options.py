@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import click
 
-from policyd.cli.cluster import Cluster
+from policyd.cli.cluster import CLUSTER_OPTIONS, Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.running import ask_up
@@ -105,13 +105,7 @@ _SOURCE_OPTIONS = (
         metavar="PATH",
         help="File or folder of manifests; may be repeated.  [default: those of the running `policyctl up`]",
     ),
-    click.option("--context", metavar="NAME", help="Read the cluster of this context of the kubeconfig."),
-    click.option(
-        "--kubeconfig",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Read the cluster of this kubeconfig.",
-    ),
+    *CLUSTER_OPTIONS,
     click.option(
         "-n",
         "--namespace",

@@ -6,7 +6,6 @@ changes an object, it is rendered both ways, and the lines that differ stand und
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from policyd.generated import Generated
 from policyd.install.chart_lines import Choice, chosen_lines
 from policyd.install.chart_values import (
     EXPRESSIONS,
@@ -165,43 +165,8 @@ def _expressed(text: str) -> str:
     return text
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
-    """Return the names of files that are missing, differ, or shouldn't be there."""
-    wanted = rendered()
-    there = {
-        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
-
-
-def write(folder: Path = FOLDER) -> None:
-    """Write the files, and remove those that are no part of the chart."""
-    for name in stale(folder):
-        text = rendered().get(name)
-        path = folder / name
-        if text is None:
-            path.unlink()
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-
-def main() -> int:
-    """Write the chart, or say which of its files are stale (exit code 1)."""
-    parser = argparse.ArgumentParser(description="Generate deploy/chart from policyd/install.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", action="store_true", help="write the files")
-    what.add_argument("--check", action="store_true", help="say which files are stale")
-    if parser.parse_args().write:
-        write()
-        return 0
-    names = stale()
-    for name in names:
-        sys.stderr.write(f"deploy/chart/{name} is stale: run `make chart`\n")
-    return 1 if names else 0
+FILES = Generated(FOLDER, rendered, "deploy/chart", "make chart")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(FILES.main())

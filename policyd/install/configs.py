@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from policyd.admission.injection import Injection
 from policyd.install.names import (
     IDENTITY,
     INJECTOR,
@@ -80,8 +81,12 @@ def _policyd(settings: InstallSettings) -> dict[str, Any]:
     }
 
 
+def injection_of(settings: InstallSettings) -> Injection:
+    """Return what an install injects."""
+    return Injection.model_validate(_injection(settings))
+
+
 def _injector(settings: InstallSettings) -> dict[str, Any]:
-    images = settings.images
     return {
         "namespace": settings.namespace,
         "listen": _everywhere(port(INJECTOR, "webhook").number),
@@ -90,15 +95,20 @@ def _injector(settings: InstallSettings) -> dict[str, Any]:
         "secret": INJECTOR_SECRET,
         "mutatingConfiguration": WEBHOOKS,
         "validatingConfiguration": VALIDATOR,
-        "injection": {
-            "trustDomain": settings.trust_domain,
-            "controlPlane": settings.namespace,
-            "identityAddress": service_address(IDENTITY, settings.namespace),
-            "policyAddress": service_address(POLICYD, settings.namespace),
-            "audience": AUDIENCE,
-            "image": f"{images.proxy}:{images.tag}",
-            "pullPolicy": images.pull_policy,
-        },
+        "injection": _injection(settings),
+    }
+
+
+def _injection(settings: InstallSettings) -> dict[str, Any]:
+    images = settings.images
+    return {
+        "trustDomain": settings.trust_domain,
+        "controlPlane": settings.namespace,
+        "identityAddress": service_address(IDENTITY, settings.namespace),
+        "policyAddress": service_address(POLICYD, settings.namespace),
+        "audience": AUDIENCE,
+        "image": f"{images.proxy}:{images.tag}",
+        "pullPolicy": images.pull_policy,
     }
 
 

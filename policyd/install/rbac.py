@@ -1,5 +1,7 @@
 """What each component may do with the API server. No wildcards; each right has its reason beside it.
 
+A name can't be demanded of a `create` by POST, whose URL has none; it can of one by server-side apply.
+
 Rights within the control plane's namespace are Roles. Cluster-wide are only reads of what policies are about,
 and the writes that can't be narrower.
 """
@@ -85,26 +87,18 @@ GRANTS = (
         IDENTITY,
         "",
         ("configmaps",),
-        (*WATCH, "patch"),
-        "the trust bundle is kept as it should be, and changes when roots rotate",
+        (*WATCH, "create", "patch"),
+        "the trust bundle of each namespace, made and renewed; applied, so that `create` has a name",
         names=(TRUST_BUNDLE,),
-    ),
-    Grant(
-        IDENTITY,
-        "",
-        ("configmaps",),
-        ("create",),
-        "the trust bundle in a namespace that has none; a name can't be demanded of `create`",
     ),
     Grant(
         IDENTITY,
         "certificates.k8s.io",
         ("clustertrustbundles",),
-        ("get", "patch"),
+        ("get", "create", "patch"),
         "the same where the API serves ClusterTrustBundles",
         names=(CLUSTER_BUNDLE,),
     ),
-    Grant(IDENTITY, "certificates.k8s.io", ("clustertrustbundles",), ("create",), "the first one"),
     Grant(
         IDENTITY,
         "certificates.k8s.io",
@@ -162,6 +156,9 @@ GRANTS = (
     ),
     *_lease(POLICYD),
     Grant(INJECTOR, "", ("namespaces",), WATCH, "labels and annotations say what is injected"),
+    Grant(
+        INJECTOR, "", ("pods",), WATCH, "pods of enrolled namespaces that have no working proxy are told of"
+    ),
     Grant(
         INJECTOR,
         "admissionregistration.k8s.io",

@@ -6,7 +6,6 @@ leave a grant wider than it was written. policyd sees it and calls the object un
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from policyd.generated import Generated
 from policyd.model.names import POLICYD
 from policyd.resources.authorization_policy import AuthorizationPolicySpec
 from policyd.resources.mesh_defaults import MeshDefaultsSpec
@@ -321,38 +321,8 @@ def rendered() -> dict[str, str]:
     }
 
 
-def stale(folder: Path = FOLDER) -> list[str]:
-    """Return the names of files that are missing, differ, or shouldn't be there."""
-    wanted = rendered()
-    there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.yaml")}
-    return sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
-
-
-def write(folder: Path = FOLDER) -> None:
-    """Write the files, and remove those of kinds that are gone."""
-    folder.mkdir(exist_ok=True)
-    wanted = rendered()
-    for path in folder.glob("*.yaml"):
-        if path.name not in wanted:
-            path.unlink()
-    for name, text in wanted.items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def main() -> int:
-    """Write the CRDs, or say which are stale (exit code 1)."""
-    parser = argparse.ArgumentParser(description="Generate crds/ from the models.")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--write", action="store_true", help="write the files")
-    what.add_argument("--check", action="store_true", help="say which files are stale")
-    if parser.parse_args().write:
-        write()
-        return 0
-    names = stale()
-    for name in names:
-        sys.stderr.write(f"crds/{name} is stale: run `make crds`\n")
-    return 1 if names else 0
+FILES = Generated(FOLDER, rendered, "crds", "make crds")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(FILES.main())

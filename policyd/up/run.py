@@ -66,13 +66,16 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, screen: Screen) -> AsyncIterator[Running]:
-    """Run the workloads of a folder while the block lasts. Raises SourceError where it can't be begun."""
+async def running(folder: Path, screen: Screen, socket: str = SOCKET) -> AsyncIterator[Running]:
+    """Run the workloads of a folder while the block lasts. Raises SourceError where it can't be begun.
+
+    `socket` is the name of the one it answers on: of a name there is one run at a time.
+    """
     proxy = find_proxy()
     _refuse_unreadable(folder)
     run = RunFolder()
     try:
-        async with _started(folder.resolve(), run, proxy, screen) as started:
+        async with _started(folder.resolve(), run, proxy, screen, socket) as started:
             yield started
     finally:
         run.remove()
@@ -87,7 +90,9 @@ def _refuse_unreadable(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def _started(folder: Path, run: RunFolder, proxy: Path, screen: Screen) -> AsyncIterator[Running]:
+async def _started(
+    folder: Path, run: RunFolder, proxy: Path, screen: Screen, socket_name: str
+) -> AsyncIterator[Running]:
     addresses = free_range()
     trust_domain = f"up-{secrets.token_hex(4)}.local"
     plane = ControlPlane(run, addresses, trust_domain, folder)
@@ -105,7 +110,7 @@ async def _started(folder: Path, run: RunFolder, proxy: Path, screen: Screen) ->
     )
     kubelet = Kubelet(run, addresses, around, screen)
     started = Running(folder, run, trust_domain, kubelet, plane, asyncio.Queue(1000))
-    socket = UpSocket(run.path.parent / SOCKET, _asks(started))
+    socket = UpSocket(run.path.parent / socket_name, _asks(started))
     await socket.open()
     watch = Folder(folder)
     following: asyncio.Task[None] | None = None

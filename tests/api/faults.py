@@ -16,7 +16,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from kubeapi.access import Access, Credentials
+from kubeapi.access import Access
+from kubeapi.credentials import Credentials
 from tests.api.rig import ADMIN_TOKEN, ApiServer
 
 Answer = Callable[[web.Request], web.Response | None]

@@ -21,7 +21,7 @@ LABEL = "policyd.dev/inject"
 JUDGED = "policyd.test/judged"
 """A label of namespaces whose policies go through the webhook in these tests."""
 RULES = (
-    {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["list", "watch"]},
     {
         "apiGroups": ["admissionregistration.k8s.io"],
         "resources": ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
@@ -73,6 +73,10 @@ class Injector:
         readable, _, _ = select.select([self._process.stdout], [], [], START_SECONDS)
         line = self._process.stdout.readline() if readable else b""
         assert b"injector_ready" in line, self.log
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self._metrics_port}/metrics"
 
     @property
     def log(self) -> str:

@@ -127,7 +127,7 @@ def test_without_create_namespace_there_is_none(helm: Path, tmp_path: Path) -> N
 
 
 def test_the_chart_is_fresh() -> None:
-    assert chart.stale() == []
+    assert chart.FILES.stale() == []
 
 
 def test_helm_lint_has_nothing_to_say(helm: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from kubeapi.access import Access, Credentials
+from kubeapi.access import Access
+from kubeapi.credentials import Credentials
 
 Say = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from aiohttp import web
 
-from kubeapi.access import Access, Credentials
+from kubeapi.access import Access
 from kubeapi.client import Client
+from kubeapi.credentials import Credentials
 from kubeapi.errors import AccessError, ApiError
 from kubeapi.path import ResourcePath
 from tests.unit.kubeapi.small_server import Pair, make_pair

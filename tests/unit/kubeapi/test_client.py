@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from kubeapi.access import Access, Credentials
+from kubeapi.access import Access
 from kubeapi.client import MOST_ATTEMPTS, Client, Request
+from kubeapi.credentials import Credentials
 from kubeapi.errors import UNUSABLE, ApiError
 from kubeapi.path import ResourcePath
 from tests.unit.kubeapi.small_server import Server, say, status

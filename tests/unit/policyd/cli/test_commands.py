@@ -329,3 +329,17 @@ def test_completion_prints_a_script(capsys: pytest.CaptureFixture[str]) -> None:
 def test_debug_lets_an_exception_through(folder: Path) -> None:
     with pytest.raises(SourceError):
         run(["--debug", "check", "-f", "nothing"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--pre", "--loopback"],
+        ["--canaries", "--control-plane"],
+        ["--canaries", "-f", "x"],
+        ["--loopback", "x"],
+    ],
+)
+def test_check_does_one_thing_at_a_time(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["check", *words]) == ExitCode.USAGE
+    assert "expected one of --pre" in capsys.readouterr().err

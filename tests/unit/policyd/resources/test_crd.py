@@ -26,15 +26,15 @@ def every_schema(part: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_they_are_fresh() -> None:
-    assert crd.stale() == []
+    assert crd.FILES.stale() == []
 
 
 def test_staleness_is_seen(tmp_path: Path) -> None:
-    crd.write(tmp_path)
-    assert crd.stale(tmp_path) == []
+    crd.FILES.write(tmp_path)
+    assert crd.FILES.stale(tmp_path) == []
     (tmp_path / "other.yaml").write_text("a: b")
     (tmp_path / "policyd.dev_servers.yaml").write_text("a: b")
-    assert crd.stale(tmp_path) == ["other.yaml", "policyd.dev_servers.yaml"]
+    assert crd.FILES.stale(tmp_path) == ["other.yaml", "policyd.dev_servers.yaml"]
 
 
 def test_every_kind_of_ours_has_one() -> None:

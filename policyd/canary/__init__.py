@@ -1,0 +1,1 @@
+"""Requests that must be allowed, and others that must not: proof that what is written is enforced (P-20)."""
