@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -64,7 +65,12 @@ class UnmeshedWatch:
             tasks.create_task(self._look())
 
     def _decode(self, body: msgspec.Raw) -> _Seen:
-        written = msgspec.json.decode(body)
+        try:
+            return self._judge(msgspec.json.decode(body))
+        except (KeyError, TypeError, AttributeError) as fault:  # not as the API's schema has it
+            raise ValueError(f"{type(fault).__name__}: {fault}") from fault
+
+    def _judge(self, written: dict[str, Any]) -> _Seen:
         namespace = str(written["metadata"]["namespace"])
         labels = {INJECT: "enabled"}
         strict = NamespaceFacts(namespace, labels)
