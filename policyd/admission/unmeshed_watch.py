@@ -33,6 +33,11 @@ class _Seen:
     loose: Unmeshed | None
 
 
+_WELL = _Seen(None, None)
+_ENROLLED = {INJECT: "enabled"}
+_LOOSE = {**_ENROLLED, OPT_OUT: "allowed"}
+
+
 class UnmeshedWatch:
     """Pods by what is wrong with them; `run` it until cancelled. Of a pod that is well nothing is kept."""
 
@@ -72,10 +77,10 @@ class UnmeshedWatch:
 
     def _judge(self, written: dict[str, Any]) -> _Seen:
         namespace = str(written["metadata"]["namespace"])
-        labels = {INJECT: "enabled"}
-        strict = NamespaceFacts(namespace, labels)
-        loose = NamespaceFacts(namespace, labels | {OPT_OUT: "allowed"})
-        return _Seen(unmeshed(written, strict, self._injection), unmeshed(written, loose, self._injection))
+        strict = unmeshed(written, NamespaceFacts(namespace, _ENROLLED), self._injection)
+        if strict is None:
+            return _WELL  # where pods may leave, less is asked of them
+        return _Seen(strict, unmeshed(written, NamespaceFacts(namespace, _LOOSE), self._injection))
 
     def _take(self, told: Told[_Seen]) -> None:
         for change in told.changes:
