@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -30,6 +31,11 @@ class _Seen:
 
     strict: Unmeshed | None
     loose: Unmeshed | None
+
+
+_WELL = _Seen(None, None)
+_ENROLLED = {INJECT: "enabled"}
+_LOOSE = {**_ENROLLED, OPT_OUT: "allowed"}
 
 
 class UnmeshedWatch:
@@ -64,12 +70,17 @@ class UnmeshedWatch:
             tasks.create_task(self._look())
 
     def _decode(self, body: msgspec.Raw) -> _Seen:
-        written = msgspec.json.decode(body)
+        try:
+            return self._judge(msgspec.json.decode(body))
+        except (KeyError, TypeError, AttributeError) as fault:  # not as the API's schema has it
+            raise ValueError(f"{type(fault).__name__}: {fault}") from fault
+
+    def _judge(self, written: dict[str, Any]) -> _Seen:
         namespace = str(written["metadata"]["namespace"])
-        labels = {INJECT: "enabled"}
-        strict = NamespaceFacts(namespace, labels)
-        loose = NamespaceFacts(namespace, labels | {OPT_OUT: "allowed"})
-        return _Seen(unmeshed(written, strict, self._injection), unmeshed(written, loose, self._injection))
+        strict = unmeshed(written, NamespaceFacts(namespace, _ENROLLED), self._injection)
+        if strict is None:
+            return _WELL  # where pods may leave, less is asked of them
+        return _Seen(strict, unmeshed(written, NamespaceFacts(namespace, _LOOSE), self._injection))
 
     def _take(self, told: Told[_Seen]) -> None:
         for change in told.changes:
