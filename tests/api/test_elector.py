@@ -149,7 +149,7 @@ async def test_one_of_two_leads_and_gives_the_lease_back_at_its_end(api: ApiServ
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_leader_that_is_killed_or_paused_is_followed_by_another(
+async def test_ct_07_a_leader_that_is_killed_or_paused_is_followed_by_another(
     api: ApiServer, namespace: str, other: Any, how: signal.Signals
 ) -> None:
     process = other.start()
@@ -167,7 +167,9 @@ async def test_a_leader_that_is_killed_or_paused_is_followed_by_another(
             assert (await lease(api, namespace))["holderIdentity"] == "second"
 
 
-async def test_who_cannot_renew_stops_before_another_could_begin(api: ApiServer, namespace: str) -> None:
+async def test_ct_07_who_cannot_renew_stops_before_another_could_begin(
+    api: ApiServer, namespace: str
+) -> None:
     proxy = FaultProxy(api)
     await proxy.open()
     try:

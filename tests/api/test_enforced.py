@@ -127,7 +127,7 @@ async def test_two_replicas_know_together_what_each_heard_and_the_second_takes_o
                 await until(second, lambda: enforced(some, namespace) == "1/1")
 
 
-async def test_a_leader_that_was_paused_finds_that_it_leads_no_more(some: Mesh, namespace: str) -> None:
+async def test_ct_07_a_leader_that_was_paused_finds_that_it_leads_no_more(some: Mesh, namespace: str) -> None:
     api = some.api
     async with replica(some, "policyd-0") as leader:
         await until(leader, lambda: leader.leads)

@@ -384,7 +384,7 @@ def test_routes_say_it_by_parent_beside_other_controllers(
     policyd.wait(lambda: get(cluster, namespace, kind, "read").status["parents"] == [other])
 
 
-async def test_writing_that_fails_is_tried_again_and_keeps_nothing_from_being_compiled(
+async def test_ct_14_writing_that_fails_is_tried_again_and_keeps_nothing_from_being_compiled(
     cluster: ApiServer, tmp_path: Path
 ) -> None:
     """429, 500 and no answer at all for what is written; the watches go on."""

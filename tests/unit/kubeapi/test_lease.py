@@ -135,7 +135,7 @@ class Process:
 
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 5))
-def test_there_are_never_two_leaders(seed: int, count: int) -> None:
+def test_ct_07_there_are_never_two_leaders(seed: int, count: int) -> None:
     world, store = World(random.Random(seed)), Store()
     processes = [Process(f"p{index}", world, store, Timing()) for index in range(count)]
 

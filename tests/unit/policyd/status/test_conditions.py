@@ -49,7 +49,7 @@ def test_an_error_beats_what_has_no_effect_and_both_beat_a_doubt() -> None:
     assert verdicts_of([*found, *found]) == (accepted, doubt), "each once"
 
 
-def test_a_message_is_bounded_and_says_how_many_more_there_are() -> None:
+def test_ct_14_a_message_is_bounded_and_says_how_many_more_there_are() -> None:
     many = [finding("bad-value", field=f"spec.rules[{n}]", message="x" * 20) for n in range(30)]
     (accepted,) = verdicts_of(many)
     assert accepted.message.count("\n") == MOST_TOLD

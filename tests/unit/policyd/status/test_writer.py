@@ -147,7 +147,7 @@ async def test_what_was_deleted_meanwhile_is_forgotten() -> None:
         assert (made.failed, made.waiting, stored.writes) == (0, 0, [])
 
 
-async def test_a_conflict_is_looked_at_again_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ct_14_a_conflict_is_looked_at_again_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writers, "AGAIN_SECONDS", 0.01)
     async with writing() as (made, stored):
         stored.faults = [ApiError(409, "Conflict", "so says a test")]
