@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -44,6 +44,8 @@ class Wire(Protocol):
 
 
 Identify = Callable[[Any], Writer]
+Observe = Callable[[Writer, Sequence[bytes]], None]
+"""Told which records of a writer are kept now; short, and raises nothing."""
 
 
 class AuditStreamService:
@@ -53,6 +55,7 @@ class AuditStreamService:
         """`identify` tells who a stream's peer is; it raises GRPCError."""
         self.refused: Counter[str] = Counter()
         """Streams that were ended, by code."""
+        self.observe: Observe = lambda _writer, _records: None
         self._store = store
         self._identify = identify
         self._streams: Counter[str] = Counter()
@@ -64,7 +67,7 @@ class AuditStreamService:
             writer = self._identify(stream)
             with self._enrolled(writer):
                 await stream.send_initial_metadata()
-                await _Delivery(stream, writer, self._store, self._at_once).run()
+                await _Delivery(stream, writer, self._store, self._at_once).run(self.observe)
         except GRPCError as error:
             code = str(error.message).partition(":")[0]
             self.refused[code] += 1
@@ -98,7 +101,7 @@ class _Delivery:
         self._at_once = at_once
         self._allowance = Allowance(RECORDS_PER_SECOND, BURST_RECORDS)
 
-    async def run(self) -> None:
+    async def run(self, observe: Observe) -> None:
         chain = await self._greeted()
         while (message := await self._stream.recv_message()) is not None:
             if not message.HasField("records") or message.HasField("hello"):
@@ -107,6 +110,7 @@ class _Delivery:
             async with self._at_once:
                 kept = await self._settled(self._store.append(self._writer, chain, links))
             await self._acknowledge(kept)
+            observe(self._writer, [link.json for link in links])
             await asyncio.sleep(self._allowance.spend(len(links)))
 
     async def _greeted(self) -> bytes:

@@ -11,10 +11,11 @@ from policyd.compile.compiler import Compiler, parse_origin
 from policyd.compile.findings import about
 from policyd.compile.identities import everyone_of
 from policyd.compile.rows import Access, Effect, Port, Rule, Who, WorkloadPart
+from policyd.compile.table import CompiledTable
 from policyd.index.targets import POLICY_KINDS
 from policyd.index.world import Object
 from policyd.model.finding import Finding
-from policyd.model.names import OUR_GROUPS
+from policyd.model.names import OUR_GROUPS, WorkloadName
 from policyd.resources.authorization_policy import AuthorizationPolicySpec
 from policyd.resources.base import Resource
 
@@ -22,15 +23,15 @@ _NARROW = "name identities or networks if that isn't meant"
 _ANONYMOUS = frozenset({Access.AUDIT, Access.ALL_UNAUTHENTICATED, Access.CLUSTER_UNAUTHENTICATED})
 
 
-def of_policies(compiler: Compiler, now: datetime) -> Iterator[Finding]:
-    """Yield what is to be said of policies apart from any workload, in the order of their keys."""
-    for key, found in sorted(compiler.world.objects.items()):
-        if key.group not in OUR_GROUPS or key.kind not in POLICY_KINDS | {"ServerAuthorization"}:
-            continue
-        meaning = compiler.meaning(key)
-        yield from meaning.findings
-        if meaning.authorization is not None and isinstance(found, Resource):
-            yield from _of_policy(found, meaning.authorization, now)
+def of_policy(compiler: Compiler, found: Object, now: datetime) -> Iterator[Finding]:
+    """Yield what is to be said of a policy apart from any workload."""
+    key = found.key
+    if key.group not in OUR_GROUPS or key.kind not in POLICY_KINDS | {"ServerAuthorization"}:
+        return
+    meaning = compiler.meaning(key)
+    yield from meaning.findings
+    if meaning.authorization is not None and isinstance(found, Resource):
+        yield from _of_policy(found, meaning.authorization, now)
 
 
 def _of_policy(found: Resource[object], its: Authorization, now: datetime) -> Iterator[Finding]:
@@ -61,12 +62,11 @@ def _foreign(found: Resource[object], spec: AuthorizationPolicySpec) -> Iterator
             yield about(found, "TrustsOtherNamespace", field, message, advice, "warning")
 
 
-def of_tables(compiler: Compiler) -> Iterator[Finding]:
+def of_table(compiler: Compiler, name: WorkloadName, table: CompiledTable) -> Iterator[Finding]:
     """Yield what is to be said of policies because of the other policies on a port."""
-    for name, table in sorted(compiler.tables.items()):
-        for port in table.workload.ports:
-            yield from _denies(compiler, table.workload, port)
-            yield from _wide(compiler, table.workload, port, name.text)
+    for port in table.workload.ports:
+        yield from _denies(compiler, table.workload, port)
+        yield from _wide(compiler, table.workload, port, name.text)
 
 
 def _rules(part: WorkloadPart, port: Port, effect: Effect) -> list[Rule]:

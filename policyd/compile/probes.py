@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from policyd.compile.findings import about
 from policyd.index.pod_shapes import unanswered
-from policyd.index.world import Object, World
+from policyd.index.world import Object
 from policyd.model.finding import Finding
 from policyd.resources.base import Resource
 from policyd.resources.workload import Container, Pod, PodOwner, PodSpec, controller_of
@@ -14,18 +14,15 @@ from policyd.resources.workload import Container, Pod, PodOwner, PodSpec, contro
 _ADVICE = "use an HTTP, gRPC or TCP probe of the pod itself, or one that runs a command"
 
 
-def not_exempt(world: World) -> Iterator[Finding]:
-    """Yield a finding for each such probe of a pod or a pod template, in the order of keys."""
-    for _, found in sorted(world.objects.items()):
-        for place, container in _containers(found):
-            for name, probe in container.named_probes:
-                flaw = unanswered(probe, container)
-                if flaw is not None:
-                    field, why = flaw
-                    message = f"this probe is decided on like any request: {why}"
-                    yield about(
-                        found, "ProbeNotExempt", f"{place}.{name}.{field}", message, _ADVICE, "warning"
-                    )
+def not_exempt(found: Object) -> Iterator[Finding]:
+    """Yield a finding for each such probe of a pod or a pod template."""
+    for place, container in _containers(found):
+        for name, probe in container.named_probes:
+            flaw = unanswered(probe, container)
+            if flaw is not None:
+                field, why = flaw
+                message = f"this probe is decided on like any request: {why}"
+                yield about(found, "ProbeNotExempt", f"{place}.{name}.{field}", message, _ADVICE, "warning")
 
 
 def _containers(found: Object) -> Iterator[tuple[str, Container]]:

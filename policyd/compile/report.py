@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from policyd.compile.compiler import Compiler
-from policyd.compile.exposure import of_policies, of_tables
+from policyd.compile.exposure import of_policy, of_table
 from policyd.compile.probes import not_exempt
 from policyd.compile.unused import without_effect
 from policyd.model.finding import Finding
@@ -14,21 +14,30 @@ from policyd.model.finding import Finding
 
 def report(compiler: Compiler, now: datetime) -> tuple[Finding, ...]:
     """Return what is wrong with the compiler's world at an instant, by severity, file and line."""
-    found = dict.fromkeys(_all(compiler, now))
+    found = dict.fromkeys(each for each in steps(compiler, now) if each is not None)
     return tuple(sorted(found, key=_place))
 
 
-def _all(compiler: Compiler, now: datetime) -> Iterator[Finding]:
-    for each in compiler.world.objects.values():
-        yield from each.findings
-    yield from compiler.refused.values()
-    yield from compiler.failures.values()
-    for table in compiler.tables.values():
-        yield from table.findings
-    yield from without_effect(compiler.world)
-    yield from not_exempt(compiler.world)
-    yield from of_policies(compiler, now)
-    yield from of_tables(compiler)
+def steps(compiler: Compiler, now: datetime) -> Iterator[Finding | None]:
+    """Yield every finding, some twice, and None after each object and workload.
+
+    At None somebody may do something else, even change the world: a finding is about an object as it was when
+    it was looked at, and what changed since is looked at the next time.
+    """
+    world = compiler.world
+    yield from [*compiler.refused.values(), *compiler.failures.values()]
+    for found in sorted(world.objects.values(), key=lambda each: each.key):
+        yield from found.findings
+        yield from without_effect(world, found)
+        yield from not_exempt(found)
+        yield from of_policy(compiler, found, now)
+        yield None
+    for name in world.workloads.names():
+        table = compiler.table(name)
+        if table is not None:
+            yield from table.findings
+            yield from of_table(compiler, name, table)
+        yield None
 
 
 def _place(finding: Finding) -> tuple[object, ...]:

@@ -21,20 +21,20 @@ from policyd.resources.server_authorization import ServerAuthorizationSpec
 from policyd.resources.workload import PodOwner
 
 
-def without_effect(world: World) -> Iterator[Finding]:
-    """Yield what is wrong with objects that change nothing, in the order of their keys."""
-    for key, found in sorted(world.objects.items()):
-        yield from _annotations(world, found)
-        if key.kind in ROUTE_KINDS:
-            yield from _route(world, found)
-        elif key.group not in OUR_GROUPS:
-            continue
-        elif key.kind in POLICY_KINDS:
-            yield from _policy(world, found)
-        elif key.kind == "Server":
-            yield from _server(world, found)
-        elif key.kind == "ServerAuthorization":
-            yield from _server_authorization(world, found)
+def without_effect(world: World, found: Object) -> Iterator[Finding]:
+    """Yield what is wrong with an object that changes nothing."""
+    key = found.key
+    yield from _annotations(world, found)
+    if key.kind in ROUTE_KINDS:
+        yield from _route(world, found)
+    elif key.group not in OUR_GROUPS:
+        return
+    elif key.kind in POLICY_KINDS:
+        yield from _policy(world, found)
+    elif key.kind == "Server":
+        yield from _server(world, found)
+    elif key.kind == "ServerAuthorization":
+        yield from _server_authorization(world, found)
 
 
 def _annotations(world: World, found: Object) -> Iterator[Finding]:

@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import structlog
+from prometheus_client.registry import Collector
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
 from kubeapi.access import Access
 from kubeapi.client import Client
 from kubeapi.errors import AccessError
+from policyd.distribute.acknowledged import ConnectedProxies
 from policyd.distribute.audit_trail import AuditTrail
 from policyd.distribute.basis import Basis
 from policyd.distribute.controller import Controller
@@ -33,6 +35,7 @@ from policyd.errors import PolicydError
 from policyd.sources.folder import Folder
 from policyd.sources.kubernetes.cluster_source import ClusterSource
 from policyd.sources.source import Source
+from policyd.status.service import StatusService
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.launch import launch
 from servicekit.renewal import Enrolment, SvidSource
@@ -41,6 +44,8 @@ from servicekit.shutdown import stop_requested
 
 _FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, AccessError, OSError)
 _FIELD_MANAGER = "policyd"
+SHOWN_SECONDS = 10.0
+"""How long giving the Lease and the report back may take; a pod has 30 s to end."""
 
 
 @click.command()
@@ -57,10 +62,11 @@ async def run(settings: Settings) -> None:
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         sources: list[Source] = [Folder(path) for path in settings.sources]
-        if settings.cluster is not None:
-            client = Client(_access(settings.cluster), _FIELD_MANAGER)
+        access = None if settings.cluster is None else _access(settings.cluster)
+        if access is not None:
+            client = Client(access, _FIELD_MANAGER)
             sources.append(ClusterSource(await stack.enter_async_context(client)))
-        await _run(settings, sources, stop)
+        await _run(settings, sources, stop, access)
 
 
 def _access(cluster: ClusterSettings) -> Access:
@@ -70,7 +76,7 @@ def _access(cluster: ClusterSettings) -> Access:
     return Access.kubeconfig(cluster.kubeconfig, cluster.context)
 
 
-async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event) -> None:
+async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event, access: Access | None) -> None:
     fanout = Fanout()
     credentials = Credentials(TrustDomain(settings.trust_domain), fanout.adopt)
     controller = Controller(sources, settings.trust_domain, settings.extra_cluster_networks)
@@ -83,15 +89,37 @@ async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event) -
         if not await _unless(stop, controller.start(basis)):
             return
         await status.open()
-        _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), audit)
         policy = PolicyStreamService(controller, controller.publisher, fanout)
         relay = RelayService(audit.service.deliver, fanout)
         port = StreamPort(fanout, {"policy": policy, "audit": relay})
-        await _serve(settings, Serving(controller, credentials, port), stop)
+        proxies = ConnectedProxies(controller, fanout)
+        async with _shown(settings, access, proxies, audit) as more:
+            _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), [audit.metrics, *more])
+            await _serve(settings, Serving(controller, credentials, port), stop)
     finally:
         controller.close()
         await status.close()
         await asyncio.to_thread(audit.close)
+
+
+@contextlib.asynccontextmanager
+async def _shown(
+    settings: Settings, access: Access | None, proxies: ConnectedProxies, audit: AuditTrail
+) -> AsyncIterator[Sequence[Collector]]:
+    """Write statuses and Events meanwhile: of a cluster only, since files have none. Gives its metrics."""
+    if access is None:
+        yield ()
+        return
+    controller = proxies.controller
+    made = StatusService(access, settings.namespace, controller.compiler, proxies)
+    made.is_sound = lambda: controller.broken is None
+    audit.service.observe = made.denials.observe
+    running = asyncio.create_task(made.run())
+    try:
+        yield (made.metrics,)
+    finally:
+        running.cancel()
+        await asyncio.wait({running}, timeout=SHOWN_SECONDS)
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
@@ -158,11 +186,11 @@ def _enrolment(settings: Settings) -> Enrolment:
     )
 
 
-def _serve_metrics(settings: Settings, metrics: ControllerMetrics, audit: AuditTrail) -> None:
+def _serve_metrics(settings: Settings, metrics: ControllerMetrics, more: Sequence[Collector]) -> None:
     if settings.metrics_listen is None:
         return
     try:
-        metrics.serve(*split_address(settings.metrics_listen), audit.metrics)
+        metrics.serve(*split_address(settings.metrics_listen), *more)
     except OSError as error:
         raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from policyd.distribute.facts import normal_address
 from policyd.index.workloads import EXTERNAL, POD
 from policyd.index.world import World
-from policyd.model.names import PROXY_CONTAINER
 from policyd.resources.base import Resource
 from policyd.resources.external_workload import ExternalWorkloadSpec
 from policyd.resources.workload import Pod
@@ -77,11 +76,6 @@ class Backends:
         return [backend for backend in found if backend.takes] or found
 
 
-def is_meshed(pod: Pod) -> bool:
-    """Whether the pod has a proxy of ours."""
-    return any(container.name == PROXY_CONTAINER for container in pod.spec.all_containers)
-
-
 def _all(world: World, trust_domain: str) -> Iterable[Backend]:
     for found in (*world.of_kind(*POD), *world.of_kind(*EXTERNAL)):
         if not isinstance(found, Resource):
@@ -102,7 +96,7 @@ def _pod(found: Resource[object], pod: Pod, trust_domain: str) -> Backend:
     }
     addresses = tuple(text for text in map(normal_address, pod.status.addresses) if text)
     takes = pod.status.phase == "Running" and found.meta.deletion is None
-    return Backend(found, addresses, account if is_meshed(pod) else "", ports, takes)
+    return Backend(found, addresses, account if pod.is_meshed else "", ports, takes)
 
 
 def _external(found: Resource[object], spec: ExternalWorkloadSpec) -> Backend:

@@ -17,7 +17,6 @@ from policyd.audit import asks
 from policyd.audit.asks import ASKS
 from policyd.audit.store import Store
 from policyd.distribute.controller import Controller
-from policyd.distribute.pods import is_meshed
 from policyd.distribute.session import Session
 from policyd.engine import StreamView
 from policyd.index.workloads import POD
@@ -95,7 +94,7 @@ def _meshed_pods(controller: Controller) -> list[tuple[str, str, bool]]:
             found.spec.status.phase == "Running",
         )
         for found in controller.world.of_kind(*POD)
-        if isinstance(found, Resource) and isinstance(found.spec, Pod) and is_meshed(found.spec)
+        if isinstance(found, Resource) and isinstance(found.spec, Pod) and found.spec.is_meshed
     ]
 
 

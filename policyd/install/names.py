@@ -24,6 +24,8 @@ VALIDATOR = "policyd-validator"
 STORED = "policyd-install"
 """The ConfigMap with the settings of the install, which `upgrade` and `uninstall` read."""
 STORED_KEY = "settings.json"
+ACKNOWLEDGED = "policyd-acknowledged"
+"""The ConfigMap in which replicas of policyd tell what their proxies acknowledged."""
 AUDIT_CLAIM = "policyd-audit"
 SETTINGS_KEY = "settings.json"
 

@@ -10,11 +10,13 @@ from policyd.install.configs import config_maps
 from policyd.install.flow import flow
 from policyd.install.issuer import ISSUER_LIFETIME, IssuerMaterial
 from policyd.install.names import (
+    ACKNOWLEDGED,
     COMPONENTS,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
     ISSUER_SECRET,
+    POLICYD,
     labels,
     meta,
 )
@@ -57,6 +59,7 @@ def render(settings: InstallSettings, material: IssuerMaterial | None) -> list[O
         *network_policies(namespace),
         *_issuer(settings, material),
         _injector_secret(namespace),
+        _acknowledged(namespace),
         *maps,
         *claims(settings),
         *services(namespace),
@@ -139,6 +142,12 @@ def _injector_secret(namespace: str) -> Object:
     """Return an empty Secret: the injector fills it, and needs no right to make Secrets."""
     metadata = meta(INJECTOR_SECRET, INJECTOR, namespace)
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque"}
+
+
+def _acknowledged(namespace: str) -> Object:
+    """Return an empty ConfigMap: each replica of policyd owns a key of it, and needs no right to make any."""
+    metadata = meta(ACKNOWLEDGED, POLICYD, namespace)
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
 
 
 def _base64(text: str) -> str:

@@ -16,6 +16,7 @@ from identity.cluster.cluster_bundle import NAME as CLUSTER_BUNDLE
 from identity.cluster.cluster_bundle import SIGNER
 from policyd.install.kinds import EXTERNAL, LINKERD, OURS, ROUTES
 from policyd.install.names import (
+    ACKNOWLEDGED,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -149,12 +150,28 @@ GRANTS = (
     ),
     Grant(
         POLICYD,
-        "",
+        "gateway.networking.k8s.io",
+        ("grpcroutes/status", "httproutes/status"),
+        ("patch",),
+        "the same for routes: an entry of ours in `status.parents`",
+    ),
+    Grant(
+        POLICYD,
+        "events.k8s.io",
         ("events",),
         ("create", "patch"),
         "denials and faults beside the workload they concern; Linkerd's kinds have no status",
     ),
     *_lease(POLICYD),
+    Grant(
+        POLICYD,
+        "",
+        ("configmaps",),
+        (*WATCH, "patch"),
+        "what proxies of other replicas acknowledged; install makes the ConfigMap, so it needs no `create`",
+        names=(ACKNOWLEDGED,),
+        within=True,
+    ),
     Grant(INJECTOR, "", ("namespaces",), WATCH, "labels and annotations say what is injected"),
     Grant(
         INJECTOR, "", ("pods",), WATCH, "pods of enrolled namespaces that have no working proxy are told of"

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from policyd.model.names import PROXY_CONTAINER
+
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -183,6 +185,11 @@ class Pod(_Part, frozen=True):
     owners: tuple[OwnerReference, ...] = ()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
+
+    @property
+    def is_meshed(self) -> bool:
+        """Whether the pod has a proxy of ours."""
+        return any(container.name == PROXY_CONTAINER for container in self.spec.all_containers)
 
 
 class Replicas(_Part, frozen=True):
