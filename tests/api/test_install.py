@@ -24,7 +24,8 @@ from policyd.cli.main import run as policyctl
 from policyd.install.names import COMPONENTS
 from policyd.model.names import TRUST_BUNDLE
 from tests.api import objects
-from tests.api.rig import KUBECTL_SECONDS, ApiServer, RigError
+from tests.api.inventory import everything
+from tests.api.rig import KUBECTL_SECONDS, ApiServer
 from tests.cluster import binaries
 
 NAMESPACE = "policyd"
@@ -92,40 +93,6 @@ class Shell:
 @pytest.fixture
 def shell(empty: ApiServer, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(empty, capsys)
-
-
-def everything(api: ApiServer) -> set[tuple[str, str, str]]:
-    """Return (kind, namespace, name) of all objects of all kinds that can be listed, but for Events."""
-    groups = api.request("GET", "/apis")["groups"]
-    roots = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups)]
-    found = set()
-    for root in roots:
-        for kind in _asked(api, root).get("resources", []):
-            if "list" not in kind["verbs"] or "/" in kind["name"] or kind["name"] == "events":
-                continue
-            for item in _asked(api, f"{root}/{kind['name']}").get("items") or []:
-                metadata = item["metadata"]
-                found.add((kind["name"], metadata.get("namespace", ""), metadata["name"]))
-    return found
-
-
-def _asked(api: ApiServer, path: str) -> dict[str, Any]:
-    """Return what is at a path: nothing where a kind went between two questions.
-
-    Of a new CRD the API server says for a moment that it can't tell yet (429).
-    """
-    deadline = time.monotonic() + GONE_SECONDS
-    while True:
-        try:
-            answer: dict[str, Any] = api.request("GET", path)
-        except RigError as error:
-            if ": 404 " in str(error) or ": 503 " in str(error):
-                return {}
-            if ": 429 " not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
-        else:
-            return answer
 
 
 def settled(api: ApiServer) -> set[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.cluster import needs
+from tests.cluster import needs, report
 
 ALONE = ("--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL", "--mount-proc")
 
@@ -39,8 +39,11 @@ def main(words: list[str]) -> int:
     try:
         code = _alone(folder, words)
     finally:
+        told = _told(folder)
         left = _clean(folder)
     took = time.monotonic() - began
+    if told:
+        _say(f"== Node: measured\n{told}")
     _say(f"== Node: {words[0]} ended with {code} after {took / 60:.1f} min; left behind: {left or 'nothing'}")
     return code or (1 if left else 0)
 
@@ -49,13 +52,18 @@ def _alone(folder: Path, words: list[str]) -> int:
     """Run `inside` as the first process of namespaces of its own, which ends with us."""
     python = [sys.executable, "-m", "tests.cluster.inside", str(folder), *words]
     command = ["setpriv", "--pdeathsig", "KILL", "unshare", *ALONE, *python]
-    environment = {**os.environ, "PATH": needs.path()}
-    process = subprocess.Popen(command, cwd=needs.ROOT, env=environment)
+    process = subprocess.Popen(command, cwd=needs.ROOT, env=needs.environment())
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:  # who is inside got it, too, and ends in order
             continue
+
+
+def _told(folder: Path) -> str:
+    """Return what the tests noted."""
+    file = folder / report.FILE
+    return file.read_text() if file.exists() else ""
 
 
 def _clean(folder: Path) -> list[str]:

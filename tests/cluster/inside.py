@@ -12,9 +12,7 @@ from pathlib import Path
 
 from tests.cluster import needs
 from tests.cluster.place import NODE_ADDRESS
-
-FOLDER = "POLICYD_NODE"
-"""The variable that names the node's folder to the tests."""
+from tests.cluster.report import FOLDER
 
 
 def main(folder: Path, words: list[str]) -> int:

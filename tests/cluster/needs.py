@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ PACKAGED = {
     "nft": "usr/sbin",
 }
 """By program: its folder in Debian's packages. One that the machine has in its PATH is as good."""
+LIBRARIES = ("seccomp", "nftables", "nftnl", "jansson")
+"""What these load and not every machine has."""
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 MACHINE = ("ip", "nsenter", "unshare", "setpriv", "mount", "umount", "sysctl")
 """Of iproute2, util-linux and procps: what every machine has that is more than a container."""
@@ -35,9 +38,16 @@ def path() -> str:
 
 
 def libraries() -> str:
-    """Return the folders of unpacked libraries, which programs load where the machine has none."""
-    found = sorted({str(file.parent) for file in DEBIAN.glob("usr/lib/*-linux-gnu*/*.so.*")})
-    return ":".join(found)
+    """Return the folders of unpacked libraries where the machine lacks one that its programs load."""
+    if all(ctypes.util.find_library(name) for name in LIBRARIES):
+        return ""
+    return ":".join(sorted({str(file.parent) for file in DEBIAN.rglob("lib*.so.*")}))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment in which programs of the machine and unpacked ones run."""
+    found = {**os.environ, "PATH": path()}
+    return found | {"LD_LIBRARY_PATH": libraries()} if libraries() else found
 
 
 def plugins() -> Path:
@@ -101,15 +111,12 @@ def remove_pod_groups() -> list[str]:
 
 def run(*words: str | Path, timeout: float = 60.0) -> str:
     """Run a program of the machine or of Debian's packages to its end; raises RuntimeError with its words."""
-    environment = {**os.environ, "PATH": path()}
-    if libraries():
-        environment["LD_LIBRARY_PATH"] = libraries()
     done = subprocess.run(
         [str(word) for word in words],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=environment,
+        env=environment(),
         check=False,
     )
     if done.returncode:

@@ -7,7 +7,6 @@ out of it.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -162,7 +161,7 @@ class Node(ApiServer):
         for task in tasks:
             subprocess.run(
                 ["ctr", "--address", self._socket, "-n", "k8s.io", "task", "kill", "-s", "KILL", task],
-                env={**os.environ, "PATH": needs.path()},
+                env=needs.environment(),
                 capture_output=True,
                 check=False,
             )

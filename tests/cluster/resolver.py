@@ -1,4 +1,4 @@
-"""Names of Services for the node's pods: A records, as a cluster's DNS gives them, asked of the API server."""
+"""Names of Services for the node's pods: A records, as a cluster's DNS gives them: the API server knows."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.cluster import needs
 from tests.cluster.images import applications_archive
-from tests.cluster.inside import FOLDER
 from tests.cluster.node import Node
+from tests.cluster.report import FOLDER
 
 
 def main(command: list[str]) -> int:

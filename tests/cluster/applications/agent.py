@@ -22,6 +22,7 @@ import rpc
 CALL_SECONDS = 10.0
 DECISION = "x-policyd-decision"
 MOST_FAULTS = 20
+AGAIN_SECONDS = 0.005
 
 Json = dict[str, Any]
 _writing = threading.Lock()
@@ -153,23 +154,20 @@ def get(asked: Json) -> Json:
 
 
 def until(asked: Json) -> Json:
-    """Requests every few ms until one has this status; `at` is when that one was sent."""
-    link = Link(asked["url"], 2.0)
-    deadline = time.monotonic() + asked["seconds"]
-    answer: Json = {"status": None}
-    while time.monotonic() < deadline:
+    """Do something again and again until it has this status; `at` is when that was begun, None if never."""
+    what, deadline = asked["ask"], time.monotonic() + asked["seconds"]
+    while True:
         at = time.time()
-        answer = link.get(asked.get("method", "GET"), asked.get("headers"))
+        answer = _DO[what["do"]](what)
         if answer["status"] == asked["status"]:
-            link.close()
             return answer | {"at": at}
-        time.sleep(0.005)
-    link.close()
-    return answer | {"at": None}
+        if time.monotonic() > deadline:
+            return answer | {"at": None}
+        time.sleep(AGAIN_SECONDS)
 
 
 def tcp(asked: Json) -> Json:
-    """Send bytes, and say what came back."""
+    """Send bytes; `status` is what came back, None where nothing did."""
     try:
         with socket.create_connection(
             (asked["host"], asked["port"]), asked.get("timeout", 5.0)
@@ -177,8 +175,8 @@ def tcp(asked: Json) -> Json:
             connection.sendall(asked.get("send", "ping").encode())
             data = connection.recv(4096)
     except OSError as error:
-        return {"received": None, "error": f"{type(error).__name__}: {error}"}
-    return {"received": data.decode(errors="replace")}
+        return {"status": None, "error": f"{type(error).__name__}: {error}"}
+    return {"status": data.decode(errors="replace") or None}
 
 
 def grpc(asked: Json) -> Json:
