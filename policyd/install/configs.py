@@ -80,8 +80,21 @@ def _policyd(settings: InstallSettings) -> dict[str, Any]:
     }
 
 
-def _injector(settings: InstallSettings) -> dict[str, Any]:
+def injection(settings: InstallSettings) -> dict[str, Any]:
+    """Return what an install injects into pods, as `policyd.admission.injection` reads it."""
     images = settings.images
+    return {
+        "trustDomain": settings.trust_domain,
+        "controlPlane": settings.namespace,
+        "identityAddress": service_address(IDENTITY, settings.namespace),
+        "policyAddress": service_address(POLICYD, settings.namespace),
+        "audience": AUDIENCE,
+        "image": f"{images.proxy}:{images.tag}",
+        "pullPolicy": images.pull_policy,
+    }
+
+
+def _injector(settings: InstallSettings) -> dict[str, Any]:
     return {
         "namespace": settings.namespace,
         "listen": _everywhere(port(INJECTOR, "webhook").number),
@@ -90,15 +103,7 @@ def _injector(settings: InstallSettings) -> dict[str, Any]:
         "secret": INJECTOR_SECRET,
         "mutatingConfiguration": WEBHOOKS,
         "validatingConfiguration": VALIDATOR,
-        "injection": {
-            "trustDomain": settings.trust_domain,
-            "controlPlane": settings.namespace,
-            "identityAddress": service_address(IDENTITY, settings.namespace),
-            "policyAddress": service_address(POLICYD, settings.namespace),
-            "audience": AUDIENCE,
-            "image": f"{images.proxy}:{images.tag}",
-            "pullPolicy": images.pull_policy,
-        },
+        "injection": injection(settings),
     }
 
 

@@ -157,6 +157,20 @@ def test_what_is_installed_is_upgraded_and_never_installed_twice(shell: Shell) -
     )
 
 
+def test_what_an_install_injects_is_injected_by_command(shell: Shell, tmp_path: Path) -> None:
+    manifest = tmp_path / "deploy.yaml"
+    pod = {"containers": [{"name": "app", "image": "a"}]}
+    written = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod}
+    manifest.write_text(json.dumps(written))
+    words = ("inject", "--installed", "-f", str(manifest))
+    assert "isn't installed" in shell.policyctl(*words, expect=ExitCode.NOT_FOUND)
+    shell.install("--set", "images.proxy=example.test/proxy", "--set", "images.pullPolicy=Never")
+    sidecar = yaml.safe_load(shell.policyctl(*words))["spec"]["initContainers"][-1]
+    assert sidecar["image"].startswith("example.test/proxy:")
+    assert sidecar["imagePullPolicy"] == "Never"
+    assert '"address":"identity.policyd.svc:9443"' in json.dumps(sidecar["env"]).replace("\\", "")
+
+
 def test_what_helm_installed_is_left_to_helm(shell: Shell) -> None:
     shell.install()
     managed = "app.kubernetes.io/managed-by=Helm"

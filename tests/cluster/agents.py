@@ -1,4 +1,7 @@
-"""A pod's hands: `applications/agent.py` in a pod, spoken to through `kubectl exec`."""
+"""A pod's hands: `applications/agent.py` in a pod, spoken to through containerd.
+
+Not through `kubectl exec`, which ends with the API server.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from tests.api.rig import RigError
+from tests.cluster import needs
 from tests.cluster.node import Node
 
 Json = dict[str, Any]
@@ -22,24 +26,38 @@ END_SECONDS = 10.0
 class Agent:
     """Does in a pod what it is asked, at once, as the pod's application would: through the pod's network."""
 
-    def __init__(self, node: Node, namespace: str, pod: str) -> None:
+    def __init__(self, node: Node, namespace: str, pod: str, container: str) -> None:
         self.namespace, self.pod = namespace, pod
+        self._log = (node.folder / f"agent-{pod}.log").open("ab")
         command = [
-            *(str(node.programs / "kubectl"), "--kubeconfig", str(node.kubeconfig), "-n", namespace),
-            *("exec", "-i", pod, "-c", "app", "--", "python3", "/tests/agent.py"),
+            "ctr",
+            "--address",
+            node.socket,
+            "-n",
+            "k8s.io",
+            "task",
+            "exec",
+            "--exec-id",
+            f"agent-{pod}",
         ]
         self._process = subprocess.Popen(
-            command,
+            [*command, container, "python3", "/tests/agent.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(node.folder / f"agent-{pod}.log").open("ab"),
+            stderr=self._log,
             text=True,
-            env={"HOME": str(node.folder), "PATH": ""},
+            env=needs.environment(),
         )
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[Json]] = {}
         self._lock = threading.Lock()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its pod's container is."""
+        return self._process.poll() is None
 
     def begin(self, do: str, **asked: Any) -> Future[Json]:
         """Ask, and don't wait."""
@@ -80,6 +98,7 @@ class Agent:
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         try:
@@ -87,6 +106,9 @@ class Agent:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(END_SECONDS)
+        self._process.stdout.close()
+        self._log.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -137,11 +137,18 @@ class Cluster:
         return found[0]
 
     def agent(self, namespace: str, app: str) -> Agent:
-        """Return the hands of an application's one pod."""
-        name = self.pod(namespace, app)["metadata"]["name"]
-        if (namespace, name) not in self._agents:
-            self._agents[namespace, name] = Agent(self.node, namespace, name)
-        return self._agents[namespace, name]
+        """Return the hands of an application's one pod; the same until the pod is another."""
+        known = self._agents.get((namespace, app))
+        if known is not None and known.alive:
+            return known
+        if known is not None:
+            known.close()
+        pod = self.pod(namespace, app)
+        [status] = pod["status"]["containerStatuses"]
+        container = status["containerID"].removeprefix("containerd://")
+        agent = Agent(self.node, namespace, pod["metadata"]["name"], container)
+        self._agents[namespace, app] = agent
+        return agent
 
     def close(self) -> None:
         """End all agents."""

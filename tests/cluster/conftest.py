@@ -21,13 +21,14 @@ ORDER = ("install", "adoption", "policies", "interception", "outages", "uninstal
 """`test_NAME.py`: each finds the cluster as those before it left it."""
 ROUTES = ("HTTPRoute", "httproutes"), ("GRPCRoute", "grpcroutes"), ("ReferenceGrant", "referencegrants")
 LINKERD = (
-    ("v1beta3", "Server", "servers"),
-    ("v1beta1", "ServerAuthorization", "serverauthorizations"),
-    ("v1alpha1", "AuthorizationPolicy", "authorizationpolicies"),
-    ("v1alpha1", "MeshTLSAuthentication", "meshtlsauthentications"),
-    ("v1alpha1", "NetworkAuthentication", "networkauthentications"),
-    ("v1beta3", "HTTPRoute", "httproutes"),
+    (("v1beta3", "v1beta2", "v1beta1"), "Server", "servers"),
+    (("v1beta1",), "ServerAuthorization", "serverauthorizations"),
+    (("v1alpha1",), "AuthorizationPolicy", "authorizationpolicies"),
+    (("v1alpha1",), "MeshTLSAuthentication", "meshtlsauthentications"),
+    (("v1alpha1",), "NetworkAuthentication", "networkauthentications"),
+    (("v1beta3",), "HTTPRoute", "httproutes"),
 )
+"""Versions, the stored one first; kind; plural."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,7 +66,9 @@ def node() -> Iterator[Node]:
 def cluster(node: Node) -> Iterator[Cluster]:
     """The cluster, with what is no part of policyd and its users have."""
     crds = [lax("gateway.networking.k8s.io", "v1", kind, plural) for kind, plural in ROUTES]
-    crds += [lax("policy.linkerd.io", version, kind, plural) for version, kind, plural in LINKERD]
+    crds += [
+        lax("policy.linkerd.io", first, kind, plural, more=more) for (first, *more), kind, plural in LINKERD
+    ]
     install_crds(node, *crds)
     found = Cluster(node)
     try:

@@ -42,7 +42,8 @@ class Node(ApiServer):
             *_LAST_FLAG_COUNTS,
             *(f"--kubelet-client-certificate={kubelet}", f"--kubelet-client-key={key}"),
         )
-        self._socket = folder / "containerd.sock"
+        self.socket = folder / "containerd.sock"
+        """Containerd's."""
         self._resolver: Resolver | None = None
 
     def start(self) -> None:
@@ -74,7 +75,7 @@ class Node(ApiServer):
 
     def ctr(self, *words: str, timeout: float = 60.0) -> str:
         """Run containerd's own client on the kubelet's containers; raises RuntimeError."""
-        return needs.run("ctr", "--address", self._socket, "-n", "k8s.io", *words, timeout=timeout)
+        return needs.run("ctr", "--address", self.socket, "-n", "k8s.io", *words, timeout=timeout)
 
     def wait(self, what: str, done: Callable[[], object], seconds: float = NODE_SECONDS) -> Any:
         """Wait until `done` says something true, and return that; raises RigError."""
@@ -160,7 +161,7 @@ class Node(ApiServer):
         tasks = self.ctr("task", "ls", "-q").split()
         for task in tasks:
             subprocess.run(
-                ["ctr", "--address", self._socket, "-n", "k8s.io", "task", "kill", "-s", "KILL", task],
+                ["ctr", "--address", self.socket, "-n", "k8s.io", "task", "kill", "-s", "KILL", task],
                 env=needs.environment(),
                 capture_output=True,
                 check=False,

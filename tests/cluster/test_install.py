@@ -49,3 +49,15 @@ def test_wh_03_an_object_that_cannot_be_read_is_refused_with_field_and_value(mes
     }
     with pytest.raises(RigError, match=r"spec\.acction: unknown field 'acction'.*did you mean action"):
         mesh.apply(written)
+
+
+def test_an_upgrade_changes_what_it_says_and_nothing_else(mesh: Cluster) -> None:
+    issuer = mesh.get("secret", "-n", CONTROL_PLANE, "policyd-issuer")["data"]
+    mesh.kubectl("apply", "--server-side", "-f", "-", stdin=mesh.policyctl("install", "--crds"))
+    again = mesh.policyctl("upgrade", "--set", "resources.identity.memory=100Mi")
+    said = mesh.kubectl("apply", "-f", "-", stdin=again).splitlines()
+    changed = {line.partition(" ")[0] for line in said if not line.endswith("unchanged")}
+    mesh.rolled_out(CONTROL_PLANE)
+    assert mesh.get("secret", "-n", CONTROL_PLANE, "policyd-issuer")["data"] == issuer
+    assert "deployment.apps/identity" in changed
+    assert not {"deployment.apps/policyd", "deployment.apps/injector"} & changed

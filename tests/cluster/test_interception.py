@@ -1,4 +1,4 @@
-"""What goes around a proxy, before it and past it: nothing."""
+"""What goes around a proxy, before it and past it, with and without an injector: nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.rig import RigError
 from tests.cluster import needs
 from tests.cluster.cluster import CONTROL_PLANE, Cluster
 from tests.cluster.manifests import HTTP, TCP, caller
@@ -18,28 +19,31 @@ from tests.cluster.policy_cases import OURS
 
 Object = dict[str, Any]
 PROXY_PORTS = (4143, 4140, 4191)
+URL = f"http://server.shop.svc:{HTTP}"
 
 
 @pytest.fixture(scope="module")
 def closed(shop: Cluster) -> Iterator[Cluster]:
-    """The shop, whose server's ports are all closed but to `web`."""
-    selector = {"matchLabels": {"app": "server"}}
-    servers = [
-        _object("Server", port, podSelector=selector, port=port, proxyProtocol="unknown")
-        for port in ("http", "grpc", "tcp")
-    ]
-    allow = _object(
-        "AuthorizationPolicy",
+    """The shop, where nothing is allowed but by policies, and these allow `web`."""
+    allow = policy(
         "web",
         targetRef={"kind": "Namespace", "name": "shop"},
         requiredAuthenticationRefs=[{"kind": "ServiceAccount", "name": "web"}],
     )
-    shop.apply(*servers, allow)
-    url = f"http://server.shop.svc:{HTTP}"
-    shop.agent("shop", "bot").ask("until", ask={"do": "get", "url": url}, status=403, seconds=10)
-    shop.agent("shop", "web").ask("until", ask={"do": "get", "url": url}, status=200, seconds=10)
+    shop.apply(allow)
+    _default(shop, "deny")
+    _answered(shop, "bot", 403)
+    _answered(shop, "web", 200)
     yield shop
-    shop.delete(*servers, allow)
+    _default(shop, "audit")
+    shop.delete(allow)
+    _answered(shop, "bot", 200)
+
+
+def _answered(cluster: Cluster, who: str, status: int) -> Object:
+    answer = cluster.agent("shop", who).ask("until", ask={"do": "get", "url": URL}, status=status, seconds=10)
+    assert answer["at"] is not None, answer
+    return answer
 
 
 def test_a_plain_client_reaches_no_port_of_the_application_around_its_proxy(closed: Cluster) -> None:
@@ -72,9 +76,7 @@ def test_an_application_cannot_be_reached_before_its_proxy_is_ready(closed: Clus
     early = copy.deepcopy(spec["containers"][0])
     spec["initContainers"] = [early | {"name": "early", "command": ["python3", "-c", "print('began')"]}]
     try:
-        closed.node.wait(
-            "policyd is away", lambda: not closed.get("pods", "-n", CONTROL_PLANE, "-l", _POLICYD)["items"]
-        )
+        closed.node.wait("policyd is away", lambda: not _control_plane(closed, "policyd"))
         closed.apply(*late)
         pod = closed.node.wait("its proxy runs", lambda: _proxy_runs(closed, "late"), 60.0)
         address, name = pod["status"]["podIP"], pod["metadata"]["name"]
@@ -91,27 +93,61 @@ def test_an_application_cannot_be_reached_before_its_proxy_is_ready(closed: Clus
 
 
 def test_wh_04_a_pod_that_could_get_around_its_proxy_is_refused(closed: Cluster) -> None:
-    [_, deployment] = caller("shop", "sly")
-    pod: Object = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "sly", "namespace": "shop"},
-        "spec": deployment["spec"]["template"]["spec"] | {"serviceAccountName": "web"},
-    }
-    for change in (
-        {"hostNetwork": True},
-        {"securityContext": {"runAsUser": 2102}},
-        {"containers": [pod["spec"]["containers"][0] | {"securityContext": {"privileged": True}}]},
+    pod = _pod("sly")
+    container = pod["spec"]["containers"][0]
+    for change, said in (
+        ({"hostNetwork": True}, "hostNetwork"),
+        ({"securityContext": {"runAsUser": 2102}}, "2102"),
+        ({"containers": [container | {"securityContext": {"privileged": True}}]}, "privileged"),
     ):
-        with pytest.raises(Exception, match=r"enrolled\.inject\.policyd\.dev"):
+        with pytest.raises(RigError, match=said):
             closed.apply(pod | {"spec": pod["spec"] | change})
 
 
-_POLICYD = "app.kubernetes.io/component=policyd"
+def test_wh_06_without_an_injector_no_pod_of_an_enrolled_namespace_starts(closed: Cluster) -> None:
+    """Elsewhere pods start as they are; and what can't be read is stored, and refuses (semantics U)."""
+    typo = policy("typo", targetRef={"kind": "Namespace", "name": "shop"}, acction="Allow")
+    closed.kubectl("scale", "-n", CONTROL_PLANE, "deployment/injector", "--replicas=0")
+    try:
+        closed.node.wait("the injector is away", lambda: not _control_plane(closed, "injector"))
+        with pytest.raises(RigError, match="failed calling webhook"):
+            closed.apply(_pod("unmeshed"))
+        closed.apply(_pod("elsewhere", "outside"))
+        closed.delete(_pod("elsewhere", "outside"))
+        closed.apply(typo)
+        record = closed.record("shop", "server", _answered(closed, "web", 403)["decision"])
+        assert record["reason"] == "policy_unreadable"
+    finally:
+        closed.kubectl("scale", "-n", CONTROL_PLANE, "deployment/injector", "--replicas=1")
+        closed.delete(typo)
+    closed.rolled_out(CONTROL_PLANE, "injector")
+    _answered(closed, "web", 200)
 
 
-def _object(kind: str, name: str, **spec: Any) -> Object:
-    return {"apiVersion": OURS, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+def policy(name: str, **spec: Any) -> Object:
+    metadata = {"name": name, "namespace": "shop"}
+    return {"apiVersion": OURS, "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
+
+
+def _default(cluster: Cluster, access: str) -> None:
+    change = json.dumps({"spec": {"defaultAccess": access}})
+    cluster.kubectl("patch", "meshdefaults", "default", "--type=merge", "-p", change)
+
+
+def _control_plane(cluster: Cluster, component: str) -> list[Object]:
+    selector = f"app.kubernetes.io/component={component}"
+    found: list[Object] = cluster.get("pods", "-n", CONTROL_PLANE, "-l", selector)["items"]
+    return found
+
+
+def _pod(name: str, space: str = "shop") -> Object:
+    [_, deployment] = caller(space, name)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": space},
+        "spec": deployment["spec"]["template"]["spec"] | {"serviceAccountName": "default"},
+    }
 
 
 def _proxy_runs(cluster: Cluster, app: str) -> Object | None:

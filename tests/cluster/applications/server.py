@@ -23,6 +23,8 @@ LINE_SECONDS = 0.1
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Head and body in one write: the second of two would wait for the first one's acknowledgement.
+    wbufsize = -1
 
     def do_GET(self) -> None:
         if self.path == "/stream":
