@@ -29,19 +29,9 @@ class Agent:
     def __init__(self, node: Node, namespace: str, pod: str, container: str) -> None:
         self.namespace, self.pod = namespace, pod
         self._log = (node.folder / f"agent-{pod}.log").open("ab")
-        command = [
-            "ctr",
-            "--address",
-            node.socket,
-            "-n",
-            "k8s.io",
-            "task",
-            "exec",
-            "--exec-id",
-            f"agent-{pod}",
-        ]
+        inside = ["--address", str(node.socket), "-n", "k8s.io", "task", "exec", "--exec-id", f"agent-{pod}"]
         self._process = subprocess.Popen(
-            [*command, container, "python3", "/tests/agent.py"],
+            ["ctr", *inside, container, "python3", "/tests/agent.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -8,27 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.crds import install as install_crds
-from tests.api.crds import lax
 from tests.api.inventory import everything
 from tests.cluster import manifests, needs
 from tests.cluster.cluster import CONTROL_PLANE, Cluster
 from tests.cluster.images import applications_archive
 from tests.cluster.node import Node
+from tests.cluster.others import install_others
 from tests.cluster.report import FOLDER
 
 ORDER = ("install", "adoption", "policies", "interception", "outages", "uninstall")
 """`test_NAME.py`: each finds the cluster as those before it left it."""
-ROUTES = ("HTTPRoute", "httproutes"), ("GRPCRoute", "grpcroutes"), ("ReferenceGrant", "referencegrants")
-LINKERD = (
-    (("v1beta3", "v1beta2", "v1beta1"), "Server", "servers"),
-    (("v1beta1",), "ServerAuthorization", "serverauthorizations"),
-    (("v1alpha1",), "AuthorizationPolicy", "authorizationpolicies"),
-    (("v1alpha1",), "MeshTLSAuthentication", "meshtlsauthentications"),
-    (("v1alpha1",), "NetworkAuthentication", "networkauthentications"),
-    (("v1beta3",), "HTTPRoute", "httproutes"),
-)
-"""Versions, the stored one first; kind; plural."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,11 +54,7 @@ def node() -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def cluster(node: Node) -> Iterator[Cluster]:
     """The cluster, with what is no part of policyd and its users have."""
-    crds = [lax("gateway.networking.k8s.io", "v1", kind, plural) for kind, plural in ROUTES]
-    crds += [
-        lax("policy.linkerd.io", first, kind, plural, more=more) for (first, *more), kind, plural in LINKERD
-    ]
-    install_crds(node, *crds)
+    install_others(node)
     found = Cluster(node)
     try:
         yield found

@@ -80,13 +80,22 @@ def _labels(message: bytes, at: int) -> tuple[list[str], int]:
 
 
 def service_addresses(request: Callable[[str, str], Any]) -> Addresses:
-    """Return a lookup that asks the API server: `request(method, path)`, which raises LookupError for 404."""
+    """Return a lookup that asks the API server: `request(method, path)`, which raises LookupError for 404.
+
+    While that can't be asked, what was known last goes on, as with a cluster's DNS.
+    """
+    known: dict[tuple[str, str], list[str]] = {}
 
     def find(service: str, namespace: str) -> list[str] | None:
         try:
             spec = request("GET", f"/api/v1/namespaces/{namespace}/services/{service}")["spec"]
         except LookupError:
+            known.pop((service, namespace), None)
             return None
-        return [spec["clusterIP"]] if spec.get("clusterIP") not in (None, "", "None") else []
+        except Exception:
+            return known[service, namespace]
+        has_one = spec.get("clusterIP") not in (None, "", "None")
+        known[service, namespace] = [spec["clusterIP"]] if has_one else []
+        return known[service, namespace]
 
     return find

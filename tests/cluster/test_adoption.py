@@ -56,7 +56,6 @@ def test_before_adoption_it_works_without_proxies(emojivoto: Cluster) -> None:
     assert _refused(emojivoto, now()) == set()
 
 
-@pytest.mark.promise("P-13")
 def test_after_the_label_and_a_restart_every_pod_has_its_sidecar_and_nothing_breaks(
     emojivoto: Cluster,
 ) -> None:

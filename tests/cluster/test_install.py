@@ -36,7 +36,7 @@ def test_the_trust_bundle_is_in_every_namespace(mesh: Cluster) -> None:
     assert {each["metadata"]["namespace"] for each in found} == namespaces
 
 
-def test_wh_03_an_object_that_cannot_be_read_is_refused_with_field_and_value(mesh: Cluster) -> None:
+def test_wh_06_an_object_that_cannot_be_read_is_refused_with_field_and_value(mesh: Cluster) -> None:
     written = {
         "apiVersion": "policyd.dev/v1alpha1",
         "kind": "AuthorizationPolicy",

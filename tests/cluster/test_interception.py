@@ -46,7 +46,7 @@ def _answered(cluster: Cluster, who: str, status: int) -> Object:
     return answer
 
 
-def test_a_plain_client_reaches_no_port_of_the_application_around_its_proxy(closed: Cluster) -> None:
+def test_l4_04_a_plain_client_reaches_no_port_of_the_application_around_its_proxy(closed: Cluster) -> None:
     plain, address = closed.agent("outside", "plain"), closed.pod("shop", "server")["status"]["podIP"]
     assert plain.status(f"http://{address}:{HTTP}/") == 403
     assert plain.status(f"http://{address}:{HTTP}/", headers={"l5d-client-id": "web"}) == 403
@@ -92,7 +92,7 @@ def test_an_application_cannot_be_reached_before_its_proxy_is_ready(closed: Clus
     closed.delete(*late)
 
 
-def test_wh_04_a_pod_that_could_get_around_its_proxy_is_refused(closed: Cluster) -> None:
+def test_wh_05_a_pod_that_could_get_around_its_proxy_is_refused(closed: Cluster) -> None:
     pod = _pod("sly")
     container = pod["spec"]["containers"][0]
     for change, said in (
@@ -104,9 +104,10 @@ def test_wh_04_a_pod_that_could_get_around_its_proxy_is_refused(closed: Cluster)
             closed.apply(pod | {"spec": pod["spec"] | change})
 
 
-def test_wh_06_without_an_injector_no_pod_of_an_enrolled_namespace_starts(closed: Cluster) -> None:
+def test_wh_05_without_an_injector_no_pod_of_an_enrolled_namespace_starts(closed: Cluster) -> None:
     """Elsewhere pods start as they are; and what can't be read is stored, and refuses (semantics U)."""
-    typo = policy("typo", targetRef={"kind": "Namespace", "name": "shop"}, acction="Allow")
+    target = {"kind": "Namespace", "name": "shop"}
+    typo = policy("typo", targetRef=target, requiredAuthenticationRefs=[], acction="Deny")
     closed.kubectl("scale", "-n", CONTROL_PLANE, "deployment/injector", "--replicas=0")
     try:
         closed.node.wait("the injector is away", lambda: not _control_plane(closed, "injector"))

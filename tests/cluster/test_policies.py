@@ -121,7 +121,7 @@ def test_with_deny_as_the_default_pods_stay_ready_and_nobody_gets_through(
 
 
 @pytest.mark.promise("P-3")
-def test_p_03_a_revocation_is_enforced_within_a_second_and_cuts_what_is_open(
+def test_p_3_a_revocation_is_enforced_within_a_second_and_cuts_what_is_open(
     shop: Cluster, undone: list[Object]
 ) -> None:
     allow = next(each for each in CASES if each.name == "allow-an-account").make("")
@@ -144,7 +144,7 @@ def test_p_03_a_revocation_is_enforced_within_a_second_and_cuts_what_is_open(
 
 
 @pytest.mark.promise("P-3")
-def test_p_03_from_the_api_servers_answer_to_enforcement(shop: Cluster, undone: list[Object]) -> None:
+def test_p_3_from_the_api_servers_answer_to_enforcement(shop: Cluster, undone: list[Object]) -> None:
     """A Deny comes and goes; each time the first request that feels it is taken."""
     server, deny = next(each for each in CASES if each.name == "deny").make("")
     undone += [server]

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.cluster import needs
 from tests.cluster.images import applications_archive
 from tests.cluster.node import Node
+from tests.cluster.others import install_others
 from tests.cluster.report import FOLDER
 
 
@@ -26,7 +27,8 @@ def main(command: list[str]) -> int:
             if (needs.IMAGES / name).exists():
                 node.load(needs.IMAGES / name)
         node.load(applications_archive(folder))
-        _say("images are loaded")
+        install_others(node)
+        _say("images are loaded, and CRDs of Gateway API and Linkerd")
         path = ":".join([str(node.programs), str(Path(sys.executable).parent), needs.path()])
         environment = {**os.environ, "KUBECONFIG": str(node.kubeconfig), "PATH": path, "HOME": str(folder)}
         return subprocess.call(command or [os.environ.get("SHELL", "/bin/sh")], env=environment)
