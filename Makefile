@@ -101,6 +101,18 @@ $(TOOLS)/.debian:
 	  for package in $(TOOLS)/debian/*.deb; do dpkg-deb --extract $$package $(TOOLS)/debian; done; then touch $@; \
 	else echo "NOT THERE: nghttp and h2load, which Debian's packages $(NGHTTP2) give"; fi
 
+NODE := containerd runc containernetworking-plugins conntrack nftables libnftables1 libnftnl11 libjansson4 libseccomp2
+.PHONY: node-tools
+node-tools: $(TOOLS)/.node ## Get what a node runs besides Kubernetes (Debian): containerd, runc, CNI's plugins, nftables
+
+# The distribution's signatures are what pins these, too. Nothing is installed.
+$(TOOLS)/.node:
+	$(call say,containerd and what a node needs besides in $(TOOLS)/node)
+	@mkdir -p $(TOOLS)/node
+	@if (cd $(TOOLS)/node && apt-get download --quiet --quiet $(NODE)) && \
+	  for package in $(TOOLS)/node/*.deb; do dpkg-deb --extract $$package $(TOOLS)/node; done; then touch $@; \
+	else echo "NOT THERE: a node's programs, which Debian's packages $(NODE) give"; fi
+
 .PHONY: helm chart-tests images images-tests
 # Pinned by go.sum, like the programs of the process tests.
 helm: $(TOOLS)/.helm ## Get Helm (Go), which the chart is tested with
@@ -146,6 +158,11 @@ kubernetes: ## Build etcd, kube-apiserver and kubectl (Go), once, into the user'
 kubernetes-node: kubernetes ## Build what a whole node needs besides
 	$(call say,Kubernetes for tests of a node)
 	@$(PYTHON) tests/cluster/binaries.py node
+
+.PHONY: test-cluster
+test-cluster: build images kubernetes-node node-tools ## Everything on a real node: install, traffic, denials, outages, uninstall (root)
+	$(call say,Tests on a node)
+	$(BIN)/python -m tests.cluster test $(CLUSTER_ARGS)
 
 api: build kubernetes ## Tests against a real API server
 	$(call say,Tests against an API server)

@@ -73,28 +73,28 @@ def proxy_image(binary: Path, tag: str) -> Image:
         raise SystemExit(f"{binary}: {size} bytes; expected at most {MOST_PROXY_BYTES}")
     name = f"localhost/policyd-proxy:{tag}"
     files = {"policyd-proxy": binary}
-    return Image(name, _architecture(), PROXY_USER, ("/policyd-proxy",), files)
+    return Image(name, architecture(), PROXY_USER, ("/policyd-proxy",), files)
 
 
 def control_plane_image(packages: Path, tag: str) -> Image:
     """Return the image of identity, policyd and the injector. `packages`: what pip put there, policyd too."""
     files: dict[str, Path | bytes | Link] = dict(FILES)
-    files |= _standard_library()
+    files |= standard_library()
     files |= {
         f"{PACKAGES}/{name}": path
         for name, path in _under(packages)
         if not name.startswith(PACKAGES_LEFT_OUT)
     }
-    files |= _compiled(files)
+    files |= compiled(files)
     files[f"usr/bin/{PYTHON}"] = Path(sys.executable).resolve()
     scripts = {f"usr/bin/{name}": text for name, text in _scripts(packages).items()}
     files |= scripts
-    loaded = [path for path in files.values() if isinstance(path, Path) and _is_elf(path)]
-    files |= _shared_libraries(loaded, packages)
+    loaded = [path for path in files.values() if isinstance(path, Path) and is_elf(path)]
+    files |= shared_libraries(loaded, packages)
     # Kubernetes makes the mount points of volumes; /tmp is one where nobody mounts anything, too.
     return Image(
         name=f"localhost/policyd:{tag}",
-        architecture=_architecture(),
+        architecture=architecture(),
         user=USER,
         entrypoint=("/usr/bin/policyctl",),
         files=files,
@@ -103,7 +103,7 @@ def control_plane_image(packages: Path, tag: str) -> Image:
     )
 
 
-def _standard_library() -> dict[str, Path]:
+def standard_library() -> dict[str, Path]:
     root = Path(sysconfig.get_path("stdlib"))
     return {f"usr/lib/{PYTHON}/{name}": path for name, path in _under(root)}
 
@@ -126,7 +126,7 @@ def _under(root: Path) -> Iterator[tuple[str, Path]]:
                 yield str(path.relative_to(root)), path
 
 
-def _compiled(files: Mapping[str, Path | bytes | Link]) -> dict[str, bytes]:
+def compiled(files: Mapping[str, Path | bytes | Link]) -> dict[str, bytes]:
     """Return the bytecode of all modules: where the root is read-only, nobody could write it later.
 
     Its hash of the source is never checked at run time, and marshal's format 2 has no references, whose order
@@ -161,7 +161,7 @@ def _scripts(packages: Path) -> dict[str, bytes]:
     }
 
 
-def _shared_libraries(loaded: list[Path], packages: Path) -> dict[str, Path]:
+def shared_libraries(loaded: list[Path], packages: Path) -> dict[str, Path]:
     """Return what the dynamic linker finds for them, at places where it looks by itself."""
     needed: dict[str, Path] = {}
     for path in loaded:
@@ -193,12 +193,12 @@ def _libraries_of(path: Path) -> dict[str, Path]:
     return found
 
 
-def _is_elf(path: Path) -> bool:
+def is_elf(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
-def _architecture() -> str:
+def architecture() -> str:
     return ARCHITECTURES[platform.machine()]
 
 

@@ -81,9 +81,23 @@ def _policyd(settings: InstallSettings) -> dict[str, Any]:
     }
 
 
+def injection(settings: InstallSettings) -> dict[str, Any]:
+    """Return what an install injects into pods, as `policyd.admission.injection` reads it."""
+    images = settings.images
+    return {
+        "trustDomain": settings.trust_domain,
+        "controlPlane": settings.namespace,
+        "identityAddress": service_address(IDENTITY, settings.namespace),
+        "policyAddress": service_address(POLICYD, settings.namespace),
+        "audience": AUDIENCE,
+        "image": f"{images.proxy}:{images.tag}",
+        "pullPolicy": images.pull_policy,
+    }
+
+
 def injection_of(settings: InstallSettings) -> Injection:
     """Return what an install injects."""
-    return Injection.model_validate(_injection(settings))
+    return Injection.model_validate(injection(settings))
 
 
 def _injector(settings: InstallSettings) -> dict[str, Any]:
@@ -95,20 +109,7 @@ def _injector(settings: InstallSettings) -> dict[str, Any]:
         "secret": INJECTOR_SECRET,
         "mutatingConfiguration": WEBHOOKS,
         "validatingConfiguration": VALIDATOR,
-        "injection": _injection(settings),
-    }
-
-
-def _injection(settings: InstallSettings) -> dict[str, Any]:
-    images = settings.images
-    return {
-        "trustDomain": settings.trust_domain,
-        "controlPlane": settings.namespace,
-        "identityAddress": service_address(IDENTITY, settings.namespace),
-        "policyAddress": service_address(POLICYD, settings.namespace),
-        "audience": AUDIENCE,
-        "image": f"{images.proxy}:{images.tag}",
-        "pullPolicy": images.pull_policy,
+        "injection": injection(settings),
     }
 
 

@@ -29,8 +29,10 @@ class Authority:
         self.key = _write_key(folder / f"{name}.key", self._key)
         _write(self.certificate, builder.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str, *, groups: tuple[str, ...] = (), serving: bool = False) -> tuple[Path, Path]:
-        """Issue to a user of these groups, or to a server on loopback; returns certificate and key."""
+    def issue(
+        self, name: str, *, groups: tuple[str, ...] = (), serving: tuple[str, ...] = ()
+    ) -> tuple[Path, Path]:
+        """Issue to a user of these groups, or to a server at these addresses; returns certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -39,11 +41,12 @@ class Authority:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if serving:
             names = [x509.DNSName(found) for found in _SERVING_NAMES]
-            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            builder = builder.add_extension(x509.SubjectAlternativeName([*names, address]), critical=False)
-        path = self._folder / f"{name}.crt"
+            addresses = [x509.IPAddress(ipaddress.ip_address(found)) for found in serving]
+            builder = builder.add_extension(x509.SubjectAlternativeName([*names, *addresses]), critical=False)
+        file = name.replace(":", "-")
+        path = self._folder / f"{file}.crt"
         _write(path, builder.sign(self._key, hashes.SHA256()))
-        return path, _write_key(self._folder / f"{name}.key", key)
+        return path, _write_key(self._folder / f"{file}.key", key)
 
 
 def signing_key(folder: Path, name: str) -> tuple[Path, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,18 @@ OURS = Path(__file__).parents[2] / "crds"
 ESTABLISHED_SECONDS = 20.0
 
 
-def lax(group: str, version: str, kind: str, plural: str, scope: str = "Namespaced") -> dict[str, Any]:
-    """Return a CRD that takes anything: what was stored before a schema, or past it, looks like that."""
+def lax(
+    group: str,
+    version: str,
+    kind: str,
+    plural: str,
+    scope: str = "Namespaced",
+    more: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return a CRD that takes anything: what was stored before a schema, or past it, looks like that.
+
+    `more`: versions that are served beside the stored one.
+    """
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -29,12 +39,13 @@ def lax(group: str, version: str, kind: str, plural: str, scope: str = "Namespac
             "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
             "versions": [
                 {
-                    "name": version,
+                    "name": each,
                     "served": True,
-                    "storage": True,
+                    "storage": each == version,
                     "schema": {"openAPIV3Schema": anything},
                     "subresources": {"status": {}},
                 }
+                for each in (version, *more)
             ],
         },
     }

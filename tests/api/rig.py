@@ -38,21 +38,30 @@ class RigError(Exception):
     """The API server or kubectl didn't do what a test needs; the message ends with what it logged."""
 
 
-class ApiServer:
-    """etcd and an API server. `more` are flags of kube-apiserver on top of what `_flags` says."""
+LOOPBACK = "127.0.0.1"
 
-    def __init__(self, folder: Path, more: Sequence[str] = ()) -> None:
+
+class ApiServer:
+    """etcd and an API server. `more` are flags of kube-apiserver on top of what `_flags` says.
+
+    `address` is where it listens; its certificate is for that, loopback and `also`.
+    """
+
+    def __init__(
+        self, folder: Path, more: Sequence[str] = (), address: str = LOOPBACK, also: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.programs = binaries.folder()
+        self.address = address
         self.port, self._etcd_port, self._etcd_peer_port = free_ports(3)
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{address}:{self.port}"
         ca = Authority(folder, "ca")
         self.ca = ca.certificate
         """The CA of the API server's certificate."""
         self.clients = Authority(folder, "clients")
         """Whose certificates are users: `clients.issue(user, groups=…)`."""
         self._front = Authority(folder, "front")
-        self._serving = ca.issue("apiserver", serving=True)
+        self._serving = ca.issue("apiserver", serving=tuple({LOOPBACK, address, *also}))
         self._token_keys = signing_key(folder, "tokens")
         self._more = tuple(more)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -78,7 +87,8 @@ class ApiServer:
         front, front_key = self._front.issue("front-proxy")
         return [
             # Without an explicit address it doesn't start where there is no default route.
-            *("--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", f"--secure-port={self.port}"),
+            *(f"--bind-address={self.address}", f"--advertise-address={self.address}"),
+            f"--secure-port={self.port}",
             *(f"--tls-cert-file={self._serving[0]}", f"--tls-private-key-file={self._serving[1]}"),
             *(f"--cert-dir={self.folder}", "--service-cluster-ip-range=10.96.0.0/16"),
             *("--authorization-mode=Node,RBAC", f"--token-auth-file={self.folder / 'admins.csv'}"),
@@ -181,7 +191,7 @@ class ApiServer:
     def _ask(self, method: str, path: str, body: object, headers: dict[str, str]) -> tuple[int, bytes]:
         context = ssl.create_default_context(cafile=self.ca)
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=KUBECTL_SECONDS, context=context
+            self.address, self.port, timeout=KUBECTL_SECONDS, context=context
         )
         with contextlib.closing(connection):
             sent = None if body is None else json.dumps(body).encode()
@@ -190,10 +200,14 @@ class ApiServer:
             answer = connection.getresponse()
             return answer.status, answer.read()
 
-    def _spawn(self, name: str, *arguments: str) -> None:
+    def _spawn(self, name: str, *arguments: str, program: str = "") -> None:
+        """Start a program of Kubernetes, or another one, under a name that its log has."""
         with self._log(name).open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [self.programs / name, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [program or self.programs / name, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _wait_ready(self) -> None:

@@ -29,7 +29,8 @@ from policyd.cli.main import run as policyctl
 from policyd.install.names import COMPONENTS
 from policyd.model.names import TRUST_BUNDLE
 from tests.api import objects
-from tests.api.rig import KUBECTL_SECONDS, ApiServer, RigError
+from tests.api.inventory import everything
+from tests.api.rig import KUBECTL_SECONDS, ApiServer
 from tests.cluster import binaries
 
 NAMESPACE = "policyd"
@@ -99,40 +100,6 @@ def shell(empty: ApiServer, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(empty, capsys)
 
 
-def everything(api: ApiServer) -> set[tuple[str, str, str]]:
-    """Return (kind, namespace, name) of all objects of all kinds that can be listed, but for Events."""
-    groups = api.request("GET", "/apis")["groups"]
-    roots = ["/api/v1", *(f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups)]
-    found = set()
-    for root in roots:
-        for kind in _asked(api, root).get("resources", []):
-            if "list" not in kind["verbs"] or "/" in kind["name"] or kind["name"] == "events":
-                continue
-            for item in _asked(api, f"{root}/{kind['name']}").get("items") or []:
-                metadata = item["metadata"]
-                found.add((kind["name"], metadata.get("namespace", ""), metadata["name"]))
-    return found
-
-
-def _asked(api: ApiServer, path: str) -> dict[str, Any]:
-    """Return what is at a path: nothing where a kind went between two questions.
-
-    Of a new CRD the API server says for a moment that it can't tell yet (429).
-    """
-    deadline = time.monotonic() + GONE_SECONDS
-    while True:
-        try:
-            answer: dict[str, Any] = api.request("GET", path)
-        except RigError as error:
-            if ": 404 " in str(error) or ": 503 " in str(error):
-                return {}
-            if ": 429 " not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(POLL_SECONDS)
-        else:
-            return answer
-
-
 def settled(api: ApiServer) -> set[tuple[str, str, str]]:
     """Return all objects once an API server that has just started makes no more of its own."""
     deadline = time.monotonic() + GONE_SECONDS
@@ -193,6 +160,20 @@ def test_what_is_installed_is_upgraded_and_never_installed_twice(shell: Shell) -
     assert "trust_domain can't" in shell.policyctl(
         "upgrade", "--set", "trustDomain=other.example", expect=ExitCode.USAGE
     )
+
+
+def test_what_an_install_injects_is_injected_by_command(shell: Shell, tmp_path: Path) -> None:
+    manifest = tmp_path / "deploy.yaml"
+    pod = {"containers": [{"name": "app", "image": "a"}]}
+    written = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod}
+    manifest.write_text(json.dumps(written))
+    words = ("inject", "--installed", "-f", str(manifest))
+    assert "isn't installed" in shell.policyctl(*words, expect=ExitCode.NOT_FOUND)
+    shell.install("--set", "images.proxy=example.test/proxy", "--set", "images.pullPolicy=Never")
+    sidecar = yaml.safe_load(shell.policyctl(*words))["spec"]["initContainers"][-1]
+    assert sidecar["image"].startswith("example.test/proxy:")
+    assert sidecar["imagePullPolicy"] == "Never"
+    assert '"address":"identity.policyd.svc:9443"' in json.dumps(sidecar["env"]).replace("\\", "")
 
 
 def test_what_helm_installed_is_left_to_helm(shell: Shell) -> None:
