@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.api.rig import RigError
-from tests.cluster import needs
+from tests.cluster import binaries, needs
 from tests.cluster.agents import Agent
 from tests.cluster.node import Node
 
@@ -40,7 +40,13 @@ class Cluster:
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS,
-            env={**os.environ, "KUBECONFIG": str(self.node.kubeconfig), "HOME": str(self.node.folder)},
+            env={
+                **os.environ,
+                # The cluster's own kubectl before the machine's, which may be of any age.
+                "PATH": f"{binaries.folder()}:{os.environ['PATH']}",
+                "KUBECONFIG": str(self.node.kubeconfig),
+                "HOME": str(self.node.folder),
+            },
             cwd=needs.ROOT,
             check=False,
         )
