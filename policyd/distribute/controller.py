@@ -170,7 +170,7 @@ class Controller:
             detail = f"READER_TOO_OLD: reads version {reader_version}, expected {OLDEST_READER} or higher"
             raise GRPCError(Status.FAILED_PRECONDITION, detail)
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
-        pod = pod_of(self.world, caller, self.trust_domain)
+        pod = pod_of(self._compiler, caller)
         member = self.world.workloads.member(pod.key)
         if member is not None and member.shape is not None and member.shape.key in self._compiler.failures:
             # FAIL-CLOSED: an older table stays in force there, but nobody says that it still holds.
@@ -180,7 +180,8 @@ class Controller:
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
         workload = self.world.workloads.workload_of(pod.key).text
-        facts, discovery = self._facts(pod), self._services().of(services, addresses_of(pod))
+        facts = self._facts(pod)
+        discovery = self._services().of(services, pod.meta.namespace, addresses_of(pod))
         hashes = Hashes(
             bytes.fromhex(table.version.removeprefix("sha256:")), sha256(facts), sha256(discovery)
         )
@@ -196,7 +197,7 @@ class Controller:
     def writer(self, caller: Leaf) -> Writer:
         """Return whose denials a caller delivers; raises GRPCError. A pod that is being deleted may still."""
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
-        pod = known_pod_of(self.world, caller, self.trust_domain)
+        pod = known_pod_of(self._compiler, caller)
         workload = self.world.workloads.workload_of(pod.key).text
         uid = caller.pod_uid or ""
         return Writer(str(caller.identity), uid, pod.meta.namespace, pod.meta.name, workload)

@@ -37,32 +37,35 @@ class Discovery:
         self._readiness = Readiness(world)
         self._protocol_of = protocol_of
         self._known: dict[str, wire.ServicePort] = {}
+        self._seen_from: dict[tuple[str, str], wire.ServicePort] = {}
         self._addresses: ServiceAddresses | None = None
         self._plaintext = _outbound_plaintext(world)
         self._opaque = frozenset(defaults_of(world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
 
-    def of(self, asked: Iterable[str], own: Iterable[str] = ()) -> bytes:
+    def of(self, asked: Iterable[str], namespace: str, own: Iterable[str] = ()) -> bytes:
         """Return the canonical bytes of what a proxy that asks for these services and addresses is told.
 
-        `own` are the addresses of its pod, in normal form: the pod isn't redirected to itself.
+        `namespace` is that of its pod, `own` are the pod's addresses, in normal form: it isn't redirected to
+        itself.
         """
         here = frozenset(own)
-        rows = [self._row(each, here) for each in sorted(set(asked))[:MOST_SERVICES]]
+        rows = [self._row(each, namespace, here) for each in sorted(set(asked))[:MOST_SERVICES]]
         message = wire.Discovery(services=rows, outbound_plaintext=self._plaintext)
         return message.SerializeToString(deterministic=True)
 
-    def _row(self, asked: str, own: frozenset[str]) -> wire.ServicePort:
+    def _row(self, asked: str, namespace: str, own: frozenset[str]) -> wire.ServicePort:
         if "/" in asked:
             return self._service(asked)
-        if asked not in self._known:
+        key = (namespace, asked)
+        if key not in self._seen_from:
             place = parse_address(asked)
             # FAIL-CLOSED: what can't be read is nobody's address.
-            row = wire.ServicePort() if place is None else self._at(place)
+            row = wire.ServicePort() if place is None else self._at(place, namespace)
             row.service = asked
-            self._known[asked] = row
-        return _with_own(self._known[asked], own)
+            self._seen_from[key] = row
+        return _with_own(self._seen_from[key], own)
 
-    def _at(self, place: Address) -> wire.ServicePort:
+    def _at(self, place: Address, namespace: str) -> wire.ServicePort:
         """Who is at an address: a Service's endpoints, a pod, or whoever it is, out of our sight."""
         if self._addresses is None:
             self._addresses = ServiceAddresses(self._world)
@@ -70,7 +73,7 @@ class Discovery:
         if service is not None:
             name = f"{service.namespace}/{service.name}:{place.port}"
             return wire.ServicePort(endpoints=self._service(name).endpoints, name=name)
-        backends = self._backends.at(place.ip)
+        backends = self._backends.at(place.ip, namespace)
         identities = {backend.identity for backend in backends}
         if len(identities) > 1:
             return wire.ServicePort()  # FAIL-CLOSED: two who must be somebody else have one address

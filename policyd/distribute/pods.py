@@ -23,7 +23,8 @@ class Backend:
     """Something with addresses: a pod that hasn't ended, or an ExternalWorkload.
 
     `identity` is what it must prove, "" where it has no proxy; `ports` are its declared ports by name;
-    `takes` says whether it is behind Services: a pod that runs, and isn't being deleted.
+    `takes` says whether it is behind Services: a pod that runs, and isn't being deleted; `on_node` that the
+    addresses are its node's, and so nobody's own.
     """
 
     resource: Resource[object]
@@ -31,6 +32,12 @@ class Backend:
     identity: str
     ports: Mapping[str, int]
     takes: bool = True
+    on_node: bool = False
+
+    @property
+    def is_external(self) -> bool:
+        """Whether somebody wrote down these addresses, instead of having been given them."""
+        return self.resource.key.kind != "Pod"
 
     def port(self, target: int | str) -> int | None:
         """Return the number of a Service's target port; None where the name isn't declared."""
@@ -48,11 +55,11 @@ class Backends:
         taken = {
             address
             for backend in found
-            if backend.resource.key.kind == "Pod"
+            if not backend.is_external and not backend.on_node
             for address in backend.addresses
         }
         for backend in found:
-            if backend.resource.key.kind == "Pod" or not taken & set(backend.addresses):
+            if not backend.is_external or not taken & set(backend.addresses):
                 self._by_namespace[backend.resource.key.namespace].append(backend)
 
     def selected(self, namespace: str, selector: Mapping[str, str]) -> Iterable[Backend]:
@@ -62,10 +69,12 @@ class Backends:
             if backend.takes and all(labels.get(key) == value for key, value in selector.items()):
                 yield backend
 
-    def at(self, address: str) -> Sequence[Backend]:
-        """Return what has an address, which must be in normal form; several where pods share their node's.
+    def at(self, address: str, namespace: str) -> Sequence[Backend]:
+        """Return what has an address, which must be in normal form, as a pod of the namespace sees it.
 
-        What takes traffic beats what begins or ends: addresses are given out again.
+        Several where pods share their node's. What takes traffic beats what begins or ends: addresses are
+        given out again. An ExternalWorkload counts in its own namespace only, since its author may claim any
+        address (promise P-8); from others it is called through a Service.
         """
         if self._by_address is None:
             self._by_address = defaultdict(list)
@@ -73,8 +82,10 @@ class Backends:
                 for backend in backends:
                     for each in backend.addresses:
                         self._by_address[each].append(backend)
-        found = self._by_address.get(address, ())
-        return [backend for backend in found if backend.takes] or found
+        known = self._by_address.get(address, ())
+        found = [each for each in known if not each.is_external or each.resource.key.namespace == namespace]
+        found = [each for each in found if not each.on_node] or found
+        return [each for each in found if each.takes] or found
 
 
 def is_meshed(pod: Pod) -> bool:
@@ -102,7 +113,10 @@ def _pod(found: Resource[object], pod: Pod, trust_domain: str) -> Backend:
     }
     addresses = tuple(text for text in map(normal_address, pod.status.addresses) if text)
     takes = pod.status.phase == "Running" and found.meta.deletion is None
-    return Backend(found, addresses, account if is_meshed(pod) else "", ports, takes)
+    # No proxy can stand in front of a node's addresses, whatever a container of the pod is called.
+    on_node = pod.spec.host_network
+    identity = account if is_meshed(pod) and not on_node else ""
+    return Backend(found, addresses, identity, ports, takes, on_node)
 
 
 def _external(found: Resource[object], spec: ExternalWorkloadSpec) -> Backend:

@@ -57,7 +57,7 @@ spec:
 
 def _endpoints(world: World, service: str) -> list[tuple[str, int, str, str]]:
     discovery = Discovery(world, "test", lambda _member, number: "HTTP/1" if number == 8080 else "unknown")
-    (found,) = wire.Discovery.FromString(discovery.of([service])).services
+    (found,) = wire.Discovery.FromString(discovery.of([service], "shop")).services
     return [(each.address, each.port, each.identity, each.protocol) for each in found.endpoints]
 
 
@@ -134,14 +134,14 @@ def test_the_same_question_in_any_order_has_the_same_bytes(world: Callable[[str]
     made = world(SERVICE + _pod("a", "10.0.0.1"))
     services = ["shop/cart:80", "shop/cart:81"]
     one, other = (Discovery(made, "test", lambda *_: "unknown") for _ in range(2))
-    assert one.of(services) == other.of([*reversed(services), services[0]])
+    assert one.of(services, "shop") == other.of([*reversed(services), services[0]], "shop")
 
 
 @pytest.mark.parametrize(("plaintext", "expected"), [("Deny", "Deny"), ("Allow", "Allow"), (None, "Allow")])
 def test_outbound_plaintext(world: Callable[[str], World], plaintext: str | None, expected: str) -> None:
     text = "apiVersion: policyd.dev/v1alpha1\nkind: MeshDefaults\nmetadata: {name: default}\n"
     text += f"spec: {{outbound: {{plaintext: {plaintext}}}}}" if plaintext else "spec: {}"
-    message = wire.Discovery.FromString(Discovery(world(text), "test", lambda *_: "unknown").of([]))
+    message = wire.Discovery.FromString(Discovery(world(text), "test", lambda *_: "unknown").of([], "shop"))
     assert message.outbound_plaintext == expected
 
 
@@ -165,9 +165,11 @@ status: {addresses: [{type: InternalIP, address: 10.9.0.2}, {type: Hostname, add
 CLUSTER_IPS = SERVICE.replace("spec:\n", "spec:\n  clusterIPs: [10.96.0.7, 'fd00:96::7']\n")
 
 
-def _at(world: World, address: str, own: tuple[str, ...] = ()) -> tuple[str, list[tuple[str, str, bool]]]:
+def _at(
+    world: World, address: str, own: tuple[str, ...] = (), namespace: str = "shop"
+) -> tuple[str, list[tuple[str, str, bool]]]:
     discovery = Discovery(world, "test", lambda _member, number: "HTTP/1" if number == 8080 else "unknown")
-    (found,) = wire.Discovery.FromString(discovery.of([address], own)).services
+    (found,) = wire.Discovery.FromString(discovery.of([address], namespace, own)).services
     assert found.service == address
     return found.name, [(f"{each.address}:{each.port}", each.identity, each.own) for each in found.endpoints]
 
@@ -215,7 +217,7 @@ def test_an_unknown_address_is_itself_without_an_identity(world: Callable[[str],
 
 def test_on_a_port_where_the_server_speaks_first_nothing_is_awaited(world: Callable[[str], World]) -> None:
     (found,) = wire.Discovery.FromString(
-        Discovery(world(SERVICE), "test", lambda *_: "unknown").of(["192.0.2.7:3306"])
+        Discovery(world(SERVICE), "test", lambda *_: "unknown").of(["192.0.2.7:3306"], "shop")
     ).services
     assert found.endpoints[0].protocol == "opaque"
 
@@ -234,3 +236,29 @@ def test_the_asking_pod_itself_is_said_to_be(world: Callable[[str], World]) -> N
         ("10.0.0.2:8080", "spiffe://test/ns/shop/sa/b-sa", False),
     ]
     assert _at(world(text), "10.96.0.7:80")[1][0] == ("10.0.0.1:8080", A_SA, False)
+
+
+@pytest.mark.promise("P-8")
+def test_an_address_that_an_external_workload_claims_is_its_own_namespaces_affair(
+    world: Callable[[str], World],
+) -> None:
+    found = world(EXTERNAL)
+    assert _at(found, "10.0.0.1:7000")[1] == [("10.0.0.1:7000", "spiffe://test/ns/shop/sa/vm", False)]
+    assert _at(found, "10.0.0.1:7000", namespace="other")[1] == [("10.0.0.1:7000", "", False)]
+
+
+def _on_node(name: str, namespace: str, proxy: bool) -> str:
+    return _pod(name, "10.9.0.1", namespace, proxy=proxy).replace(
+        "  nodeName", "  hostNetwork: true\n  nodeName"
+    )
+
+
+@pytest.mark.promise("P-8")
+def test_a_nodes_address_is_no_pods_own_whatever_its_containers_are_called(
+    world: Callable[[str], World],
+) -> None:
+    node = [("10.9.0.1:9100", "", False)]
+    assert _at(world(_on_node("a", "shop", False) + _on_node("b", "other", True)), "10.9.0.1:9100")[1] == node
+    external = EXTERNAL.replace("10.0.0.1", "10.9.0.1")
+    both = _at(world(_on_node("b", "other", True) + external), "10.9.0.1:7000")[1]
+    assert both == [("10.9.0.1:7000", "spiffe://test/ns/shop/sa/vm", False)]
