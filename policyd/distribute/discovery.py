@@ -6,12 +6,12 @@ asks by the address that was dialled, `10.96.0.1:80` or `[fd00::1]:80` (decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from policyd.compile.mesh import defaults_of
 from policyd.distribute.addresses import Address, ServiceAddresses, parse_address
-from policyd.distribute.pods import Backend, Backends
-from policyd.distribute.readiness import Readiness
+from policyd.distribute.pods import BACKEND_KINDS, Backend, Backends
+from policyd.distribute.readiness import ENDPOINT_SLICE, Readiness
 from policyd.index.world import World
 from policyd.model.names import CORE, POLICYD, ObjectKey
 from policyd.resources.base import Resource
@@ -33,14 +33,41 @@ class Discovery:
 
     def __init__(self, world: World, trust_domain: str, protocol_of: ProtocolOf) -> None:
         self._world = world
-        self._backends = Backends(world, trust_domain)
-        self._readiness = Readiness(world)
+        self._trust_domain = trust_domain
         self._protocol_of = protocol_of
+        self._backends: Backends | None = None
+        self._former: Backends | None = None
+        self._readiness: Readiness | None = None
+        self._addresses: ServiceAddresses | None = None
+        self.changed(frozenset())
+
+    def changed(self, kinds: Set[tuple[str, str]]) -> None:
+        """Objects of these kinds, by (group, kind), are others now: answer for the world as it is now.
+
+        Who is where is looked up again only where that can have changed: an edit of a policy costs the same
+        however many pods there are (promise P-8).
+        """
         self._known: dict[str, wire.ServicePort] = {}
         self._seen_from: dict[tuple[str, str], wire.ServicePort] = {}
-        self._addresses: ServiceAddresses | None = None
-        self._plaintext = _outbound_plaintext(world)
-        self._opaque = frozenset(defaults_of(world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
+        self._plaintext = _outbound_plaintext(self._world)
+        self._opaque = frozenset(defaults_of(self._world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
+        if kinds & BACKEND_KINDS and self._backends is not None:
+            self._former, self._backends = self._backends, None
+        if ENDPOINT_SLICE in kinds:
+            self._readiness = None
+        if (CORE, "Service") in kinds:
+            self._addresses = None
+
+    def _pods(self) -> Backends:
+        if self._backends is None:
+            self._backends = Backends(self._world, self._trust_domain, self._former)
+            self._former = None
+        return self._backends
+
+    def _ready(self) -> Readiness:
+        if self._readiness is None:
+            self._readiness = Readiness(self._world)
+        return self._readiness
 
     def of(self, asked: Iterable[str], namespace: str, own: Iterable[str] = ()) -> bytes:
         """Return the canonical bytes of what a proxy that asks for these services and addresses is told.
@@ -73,7 +100,7 @@ class Discovery:
         if service is not None:
             name = f"{service.namespace}/{service.name}:{place.port}"
             return wire.ServicePort(endpoints=self._service(name).endpoints, name=name)
-        backends = self._backends.at(place.ip, namespace)
+        backends = self._pods().at(place.ip, namespace)
         identities = {backend.identity for backend in backends}
         if len(identities) > 1:
             return wire.ServicePort()  # FAIL-CLOSED: two who must be somebody else have one address
@@ -104,9 +131,9 @@ class Discovery:
         endpoints = {
             endpoint
             for target in targets[:1]
-            for backend in self._backends.selected(namespace, found.spec.selector)
+            for backend in self._pods().selected(namespace, found.spec.selector)
             for endpoint in self._of_backend(backend, target)
-            if backend.resource.key.kind != "Pod" or self._readiness.admits(namespace, name, endpoint[0])
+            if backend.resource.key.kind != "Pod" or self._ready().admits(namespace, name, endpoint[0])
         }
         return [
             wire.Endpoint(address=address, port=number, identity=identity, protocol=protocol)

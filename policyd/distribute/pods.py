@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from policyd.distribute.facts import normal_address
 from policyd.index.workloads import EXTERNAL, POD
 from policyd.index.world import World
-from policyd.model.names import PROXY_CONTAINER
-from policyd.resources.base import Resource
+from policyd.model.names import PROXY_CONTAINER, ObjectKey
+from policyd.resources.base import Resource, Unreadable
 from policyd.resources.external_workload import ExternalWorkloadSpec
 from policyd.resources.workload import Pod
 
+BACKEND_KINDS = frozenset({POD, EXTERNAL})
+"""(group, kind) of what has addresses of its own."""
 _ENDED = frozenset({"Succeeded", "Failed"})
 """Phases of pods whose addresses are somebody else's by now."""
 
@@ -44,13 +46,18 @@ class Backend:
         return target if isinstance(target, int) else self.ports.get(target)
 
 
-class Backends:
-    """What runs now, by namespace. Built anew for each state of the world; nothing else is kept."""
+_Made = dict[ObjectKey, Backend | None]
 
-    def __init__(self, world: World, trust_domain: str) -> None:
+
+class Backends:
+    """What runs now, by namespace, in one state of the world."""
+
+    def __init__(self, world: World, trust_domain: str, before: Backends | None = None) -> None:
+        """`before` are those of an earlier state: what didn't change since isn't made again."""
         self._by_namespace: dict[str, list[Backend]] = defaultdict(list)
         self._by_address: dict[str, list[Backend]] | None = None
-        found = [backend for backend in _all(world, trust_domain) if backend.addresses]
+        self._made: _Made = _backends_of(world, trust_domain, {} if before is None else before._made)
+        found = [backend for backend in self._made.values() if backend is not None and backend.addresses]
         # A pod's address beats an ExternalWorkload's (design §7).
         taken = {
             address
@@ -85,7 +92,8 @@ class Backends:
         known = self._by_address.get(address, ())
         found = [each for each in known if not each.is_external or each.resource.key.namespace == namespace]
         found = [each for each in found if not each.on_node] or found
-        return [each for each in found if each.takes] or found
+        found = [each for each in found if each.takes] or found
+        return sorted(found, key=lambda each: each.resource.key)
 
 
 def is_meshed(pod: Pod) -> bool:
@@ -93,14 +101,27 @@ def is_meshed(pod: Pod) -> bool:
     return any(container.name == PROXY_CONTAINER for container in pod.spec.all_containers)
 
 
-def _all(world: World, trust_domain: str) -> Iterable[Backend]:
-    for found in (*world.of_kind(*POD), *world.of_kind(*EXTERNAL)):
-        if not isinstance(found, Resource):
-            continue
-        if isinstance(found.spec, Pod) and found.spec.status.phase not in _ENDED:
-            yield _pod(found, found.spec, trust_domain)
-        elif isinstance(found.spec, ExternalWorkloadSpec) and found.meta.deletion is None:
-            yield _external(found, found.spec)
+def _backends_of(world: World, trust_domain: str, before: _Made) -> _Made:
+    """Return the backend of every object that can be one, None where it isn't."""
+    made: _Made = {}
+    for kind in BACKEND_KINDS:
+        for found in world.each_of_kind(*kind):
+            known = before.get(found.key)
+            if known is not None and known.resource is found:
+                made[found.key] = known
+            else:
+                made[found.key] = _backend(found, trust_domain)
+    return made
+
+
+def _backend(found: Resource[object] | Unreadable, trust_domain: str) -> Backend | None:
+    if not isinstance(found, Resource):
+        return None
+    if isinstance(found.spec, Pod) and found.spec.status.phase not in _ENDED:
+        return _pod(found, found.spec, trust_domain)
+    if isinstance(found.spec, ExternalWorkloadSpec) and found.meta.deletion is None:
+        return _external(found, found.spec)
+    return None
 
 
 def _pod(found: Resource[object], pod: Pod, trust_domain: str) -> Backend:

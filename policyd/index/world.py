@@ -127,6 +127,10 @@ class World:
         """Return the name and labels of every Namespace that has an object, by name."""
         return self._attachments.namespaces()
 
+    def each_of_kind(self, group: str, kind: str) -> Iterable[Object]:
+        """Return every object of a kind, in no order."""
+        return self._by_kind.get((group, kind), {}).values()
+
     def of_kind(self, group: str, kind: str) -> list[Object]:
         """Return every object of a kind, by key."""
         return [found for _, found in sorted(self._by_kind.get((group, kind), {}).items())]

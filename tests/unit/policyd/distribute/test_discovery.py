@@ -8,6 +8,7 @@ import pytest
 
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.facts import facts_of
+from policyd.distribute.pods import Backends
 from policyd.index.world import World
 from policyd.model.names import CORE, ObjectKey
 from policyd.resources.base import Resource
@@ -262,3 +263,41 @@ def test_a_nodes_address_is_no_pods_own_whatever_its_containers_are_called(
     external = EXTERNAL.replace("10.0.0.1", "10.9.0.1")
     both = _at(world(_on_node("b", "other", True) + external), "10.9.0.1:7000")[1]
     assert both == [("10.9.0.1:7000", "spiffe://test/ns/shop/sa/vm", False)]
+
+
+@pytest.mark.promise("P-8")
+def test_answers_follow_the_world_and_nothing_is_looked_up_again_for_a_policy(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world(CLUSTER_IPS + _pod("a", "10.0.0.1"))
+    discovery = Discovery(made, "test", lambda *_: "unknown")
+    looked = 0
+    backends = Backends.__init__
+
+    def counted(*given: object) -> None:
+        nonlocal looked
+        looked += 1
+        backends(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Backends, "__init__", counted)
+
+    def at() -> list[str]:
+        (found,) = wire.Discovery.FromString(discovery.of(["10.96.0.7:80"], "shop")).services
+        return [endpoint.address for endpoint in found.endpoints]
+
+    def change(text: str, *kinds: tuple[str, str]) -> None:
+        made.apply((each.key, each) for each in world(text).objects.values())
+        discovery.changed(set(kinds))
+
+    assert (at(), looked) == (["10.0.0.1"], 1)
+    change(_pod("b", "10.0.0.2"), ("", "Pod"))
+    assert (at(), looked) == (["10.0.0.1", "10.0.0.2"], 2)
+    change(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x, namespace: shop}\n", ("", "ServiceAccount")
+    )
+    assert (at(), looked) == (["10.0.0.1", "10.0.0.2"], 2)
+    ended = _pod("b", "10.0.0.2", phase="Failed")
+    change(
+        ended + SERVICE.replace("spec:\n", "spec:\n  clusterIP: 10.96.0.7\n"), ("", "Pod"), ("", "Service")
+    )
+    assert (at(), looked) == (["10.0.0.1"], 3)
