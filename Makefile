@@ -149,7 +149,7 @@ kubernetes-node: kubernetes ## Build what a whole node needs besides
 
 api: build kubernetes ## Tests against a real API server
 	$(call say,Tests against an API server)
-	$(BIN)/pytest -q tests/api
+	$(BIN)/pytest -q tests/api tests/gateway
 
 .PHONY: fuzz mutants bench bench-peers
 fuzz: binding ## Ten million random decisions against the reference evaluator

@@ -7,6 +7,7 @@ what is to be reached; nothing here is a test.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -177,6 +178,8 @@ class _Scale:
     async def _times(self, change: Callable[[int], Awaitable[object]], proxies: Sequence[int]) -> list[float]:
         """How long changes took to the last acknowledgement, from before the API server is asked; sorted."""
         times = []
+        gc.collect()
+        gc.freeze()  # the proxies' garbage isn't what is measured
         for number in range(CHANGES):
             before = {each: self._fleet.acked[each] for each in proxies}
             began = perf_counter()
