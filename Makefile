@@ -166,7 +166,7 @@ test-cluster: build images kubernetes-node node-tools ## Everything on a real no
 
 api: build kubernetes ## Tests against a real API server
 	$(call say,Tests against an API server)
-	$(BIN)/pytest -q tests/api
+	$(BIN)/pytest -q tests/api tests/gateway
 
 .PHONY: fuzz mutants bench bench-peers
 fuzz: binding ## Ten million random decisions against the reference evaluator

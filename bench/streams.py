@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -17,30 +14,25 @@ import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from grpclib.exceptions import GRPCError, StreamTerminatedError
 
+from bench.fleet import Fleet, Place, cpu_seconds, follow, follow_on, most_resident, resident
 from bench.world import policy
 from identity.spiffe_id import SpiffeId, TrustDomain
-from policyd import engine
 from policyd.model.names import AUDIENCE
 from policyd.up.addresses import free_range
 from policyd.up.control_plane import ControlPlane
 from policyd.up.run_folder import RunFolder
 from policyd.up.screen import Screen
 from policyd.up.tokens import Holder
-from policyd_api.v1 import stream_pb2 as wire
 from policyd_api.v1.identity_grpc import IdentityStub
 from policyd_api.v1.identity_pb2 import CertifyRequest
-from policyd_api.v1.stream_grpc import PolicyStreamStub
 from servicekit.channel import VerifiedChannel
-from servicekit.renewal import make_csr, read_bundles
+from servicekit.renewal import make_csr
 from servicekit.svid import Svid
 from servicekit.tls import client_context
 
 SIZES = (100, 1000)
 RECONNECTING = 2_000
-WAIT_SECONDS = 300.0
-BACKOFF_SECONDS = 0.5
 REPLICAS = 10
 ROUNDS = 20
 CERTIFYING = 16
@@ -53,46 +45,27 @@ def run() -> list[dict[str, object]]:
     return [*rows, uvloop.run(_reconnect(RECONNECTING))]
 
 
-@dataclass
-class _Fleet:
-    """The simulated proxies: how many have acknowledged which snapshot."""
-
-    acked: dict[int, bytes] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def ack(self, proxy: int, snapshot: bytes) -> None:
-        self.acked[proxy] = snapshot
-        self.changed.set()
-
-    async def until(self, proxies: int, before: dict[int, bytes]) -> None:
-        """Wait until so many have acknowledged something else than `before`."""
-        async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.acked) < proxies or any(self.acked[each] == old for each, old in before.items()):
-                self.changed.clear()
-                await self.changed.wait()
-
-
 async def _measure(proxies: int) -> dict[str, object]:
     with TemporaryDirectory() as name:
         manifests = Path(name)
         async with _control_plane(manifests, proxies) as plane:
-            svids = await _certify(plane, proxies)
+            place, svids = await _certify(plane, proxies)
             pid = plane.child("policyd").pid or 0
-            resident, cpu, began = _resident(pid), _cpu_seconds(pid), perf_counter()
-            fleet, streams = _Fleet(), []
-            for number, (svid, roots) in enumerate(svids):
-                streams.append(asyncio.create_task(_follow(plane, fleet, number, svid, roots)))
+            before_them, cpu, began = resident(pid), cpu_seconds(pid), perf_counter()
+            fleet, streams = Fleet(), []
+            for number, svid in enumerate(svids):
+                streams.append(asyncio.create_task(follow(place, fleet, number, svid)))
             await fleet.until(proxies, {})
-            connected, connecting = perf_counter() - began, _cpu_seconds(pid) - cpu
-            kib = (_resident(pid) - resident) / proxies
-            times, cpu = [], _cpu_seconds(pid)
+            connected, connecting = perf_counter() - began, cpu_seconds(pid) - cpu
+            kib = (resident(pid) - before_them) / proxies
+            times, cpu = [], cpu_seconds(pid)
             for number in range(ROUNDS):
                 before = dict(fleet.acked)
                 (manifests / "deny.json").write_text(json.dumps(_deny(number)))
                 began = perf_counter()
                 await fleet.until(proxies, before)
                 times.append(perf_counter() - began)
-            telling = _cpu_seconds(pid) - cpu
+            telling = cpu_seconds(pid) - cpu
             for stream in streams:
                 stream.cancel()
             await asyncio.gather(*streams, return_exceptions=True)
@@ -113,12 +86,13 @@ async def _reconnect(proxies: int) -> dict[str, object]:
     """All proxies come back at once to a policyd that begins again. They share the cores with it."""
     with TemporaryDirectory() as name:
         async with _control_plane(Path(name), proxies) as plane:
-            fleet, streams = _Fleet(), []
-            for number, (svid, roots) in enumerate(await _certify(plane, proxies)):
-                streams.append(asyncio.create_task(_follow_on(plane, fleet, number, svid, roots)))
+            fleet, streams = Fleet(), []
+            place, svids = await _certify(plane, proxies)
+            for number, svid in enumerate(svids):
+                streams.append(asyncio.create_task(follow_on(place, fleet, number, svid)))
             await fleet.until(proxies, {})
             policyd = plane.child("policyd")
-            steady = _resident(policyd.pid or 0)
+            steady = resident(policyd.pid or 0)
             await policyd.stop()
             fleet.acked.clear()
             began = perf_counter()
@@ -132,24 +106,14 @@ async def _reconnect(proxies: int) -> dict[str, object]:
                 "proxies": proxies,
                 "first_back_s": round(first, 1),
                 "all_back_s": round(all_back, 1),
-                "cpu_s": round(_cpu_seconds(pid), 1),
+                "cpu_s": round(cpu_seconds(pid), 1),
                 "steady_mib": round(steady / 1024),
-                "most_mib": round(_most_resident(pid) / 1024),
+                "most_mib": round(most_resident(pid) / 1024),
             }
             for stream in streams:
                 stream.cancel()
             await asyncio.gather(*streams, return_exceptions=True)
     return row
-
-
-async def _follow_on(
-    plane: ControlPlane, fleet: _Fleet, number: int, svid: Svid, roots: tuple[bytes, ...]
-) -> None:
-    """Connect again, and again, as proxies do."""
-    while True:
-        with suppress(OSError, GRPCError, StreamTerminatedError, TimeoutError):
-            await _follow(plane, fleet, number, svid, roots)
-        await asyncio.sleep(BACKOFF_SECONDS * random.uniform(0.5, 2))  # noqa: S311 — jitter
 
 
 @asynccontextmanager
@@ -167,49 +131,29 @@ async def _control_plane(manifests: Path, proxies: int) -> AsyncIterator[Control
         run.remove()
 
 
-async def _certify(plane: ControlPlane, proxies: int) -> list[tuple[Svid, tuple[bytes, ...]]]:
+async def _certify(plane: ControlPlane, proxies: int) -> tuple[Place, list[Svid]]:
     """Get each proxy its certificate, as proxies do."""
     host, _, port = plane.identity_address.rpartition(":")
     root = plane.roots_file.read_bytes()
-    roots = [each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(root)]
+    roots = tuple(each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(root))
     expected = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "identity")
     channel = VerifiedChannel(host, int(port), client_context(roots), expected)
     places = asyncio.Semaphore(CERTIFYING)
 
-    async def one(number: int) -> tuple[Svid, tuple[bytes, ...]]:
+    async def one(number: int) -> Svid:
         holder = Holder(_NAMESPACE, _account(number), "sa", f"pod-{number}", f"uid-{number}")
         key = ec.generate_private_key(ec.SECP256R1())
         async with places:
             token = plane.tokens.mint(holder, AUDIENCE)
             answer = await IdentityStub(channel).Certify(CertifyRequest(csr=make_csr(key), token=token))
-        return Svid.of(key, answer.chain), read_bundles(answer.bundles).of(_TRUST_DOMAIN)
+        return Svid.of(key, answer.chain)
 
+    policyd = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "policyd")
     try:
-        return list(await asyncio.gather(*(one(number) for number in range(proxies))))
+        svids = await asyncio.gather(*(one(number) for number in range(proxies)))
     finally:
         channel.close()
-
-
-async def _follow(
-    plane: ControlPlane, fleet: _Fleet, number: int, svid: Svid, roots: tuple[bytes, ...]
-) -> None:
-    """One proxy: takes what it is told, and acknowledges it."""
-    host, _, port = plane.policy_address.rpartition(":")
-    expected = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "policyd")
-    channel = VerifiedChannel(host, int(port), client_context(roots, svid), expected)
-    try:
-        async with PolicyStreamStub(channel).Follow.open() as stream:
-            hello = wire.Hello(reader_version=engine.READER_VERSION)
-            await stream.send_message(wire.ProxyMessage(hello=hello))
-            async for message in stream:
-                if message.HasField("assignment"):
-                    envelope = wire.Envelope.FromString(message.assignment.envelope.payload)
-                    ack = wire.Ack(serial=envelope.serial, snapshot_sha256=envelope.snapshot_sha256)
-                    await stream.send_message(wire.ProxyMessage(ack=ack))
-                    fleet.ack(number, envelope.snapshot_sha256)
-    finally:
-        with suppress(OSError, GRPCError, StreamTerminatedError):
-            channel.close()
+    return Place(plane.policy_address, policyd, roots), list(svids)
 
 
 def _account(number: int) -> str:
@@ -277,20 +221,3 @@ def _deny(number: int) -> dict[str, object]:
             "when": [{"path": {"prefix": f"/closed-{number}"}}],
         },
     }
-
-
-def _resident(pid: int) -> float:
-    """In KiB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1024
-
-
-def _most_resident(pid: int) -> float:
-    """In KiB: the most that it ever was."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return float(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from policyd.resources.read import read
 from policyd.sources.events import AnyObject
@@ -18,13 +19,14 @@ def objects(workloads: int = WORKLOADS) -> list[AnyObject]:
     """Return workloads with their pods, a Server and policies each, read as a source reads them."""
     found: list[AnyObject] = []
     for number in range(workloads):
-        content = "\n".join(f"---\n{json.dumps(document)}" for document in _documents(number))
+        content = "\n".join(f"---\n{json.dumps(document)}" for document in cluster_documents(number))
         read_objects = (read(document) for document in parse(content.encode(), "bench.yaml").documents)
         found += [item for item in read_objects if item is not None]
     return found
 
 
-def _documents(number: int) -> list[dict[str, object]]:
+def cluster_documents(number: int) -> list[dict[str, Any]]:
+    """Return a workload's Server, pods and policies."""
     namespace, name = f"ns-{number % NAMESPACES}", f"w{number}"
     labels = {"app": name}
     pods = [_pod(namespace, name, labels, pod) for pod in range(PODS_EACH)]
@@ -35,7 +37,7 @@ def _documents(number: int) -> list[dict[str, object]]:
     ]
 
 
-def _server(namespace: str, name: str, labels: dict[str, str]) -> dict[str, object]:
+def _server(namespace: str, name: str, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "policyd.dev/v1alpha1",
         "kind": "Server",
@@ -44,7 +46,7 @@ def _server(namespace: str, name: str, labels: dict[str, str]) -> dict[str, obje
     }
 
 
-def _pod(namespace: str, name: str, labels: dict[str, str], pod: int) -> dict[str, object]:
+def _pod(namespace: str, name: str, labels: dict[str, str], pod: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -70,7 +72,7 @@ def _pod(namespace: str, name: str, labels: dict[str, str], pod: int) -> dict[st
     }
 
 
-def policy(namespace: str, name: str, number: int) -> dict[str, object]:
+def policy(namespace: str, name: str, number: int) -> dict[str, Any]:
     """Return an Allow on a workload's Server."""
     return {
         "apiVersion": "policyd.dev/v1alpha1",

@@ -132,16 +132,17 @@ class Compiler:
         affected = self.world.apply(changes)
         if not affected:
             return frozenset()
-        before = {shape: made.table.version for shape, made in self._made.items()}
         refused = self.refused.keys()
         changed = set(affected.workloads)
-        self._update(affected)
-        for shape, made in self._made.items():
-            if before.get(shape) != made.table.version:
-                changed |= self.world.workloads.users_of(shape)
+        for shape in self._update(affected):
+            changed |= self.world.workloads.users_of(shape)
         return frozenset(changed | (refused ^ self.refused.keys()))
 
-    def _update(self, affected: Affected) -> None:
+    def _update(self, affected: Affected) -> set[str]:
+        """Make anew what was touched; return the shapes whose tables are others now.
+
+        Nothing else is looked at, so that an edit costs the same however many others there are (P-8).
+        """
         facts = set(affected.facts)
         cluster_failed = CLUSTER in self.failures
         cluster_changed = Fact("object", MESH_DEFAULTS) in facts and self._update_cluster(facts)
@@ -154,12 +155,19 @@ class Compiler:
             for key in [key for key in self._narrowed if key[0] == shape]:
                 del self._narrowed[key]
         stale = {str(key[1]) for key in self._context.memo.forget(facts) if key[0] == "table"}
-        present = self.world.workloads.shape_keys()
         if cluster_failed is not (CLUSTER in self.failures):
-            stale = set(present)
-        self._compile((stale | affected.shapes_added) & present)
+            stale = set(self.world.workloads.shape_keys())
+        again = {shape for shape in stale | affected.shapes_added if self.world.workloads.has_shape(shape)}
+        touched = again | self._made.keys() if cluster_changed else again
+        before = {shape: self._version(shape) for shape in touched}
+        self._compile(again)
         if cluster_changed:
             self._reassemble()
+        return {shape for shape, version in before.items() if version != self._version(shape)}
+
+    def _version(self, shape: str) -> str | None:
+        table = self._table_of(shape)
+        return None if table is None else table.version
 
     def _update_cluster(self, facts: set[Fact]) -> bool:
         """Take over MeshDefaults, add what it touches to the facts; return whether the bytes differ."""

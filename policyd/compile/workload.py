@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from policyd.compile.access import parse_access
 from policyd.compile.authorizations import refusal
@@ -81,14 +83,7 @@ def _unowned(context: Context, view: View, shape: Shape, plan: Plan) -> tuple[li
     these classes is not listed.
     """
     mesh = context.mesh_for(view)
-    free = plan.opaque - plan.owners.keys()
-    classes = {
-        ClusterConditions.PASS_OVER: free & mesh.opaque_ports,
-        ClusterConditions.SATISFIED: free - mesh.opaque_ports,
-    }
-    sizes = {kind: len(numbers) for kind, numbers in classes.items()}
-    sizes[ClusterConditions.EVALUATE] = _LAST_PORT - len(plan.owners.keys() | free)
-    rest = min(sizes, key=lambda kind: (-sizes[kind], kind))
+    classes = _Classes.of(plan, mesh.opaque_ports)
     homeless = tuple(Placed(refusal(server, Level.SERVER)) for server in plan.homeless)
 
     def rows_of(kind: ClusterConditions) -> PortRows:
@@ -96,15 +91,45 @@ def _unowned(context: Context, view: View, shape: Shape, plan: Plan) -> tuple[li
         rows = rows_without_server(context, view, shape.namespace, protocol)
         return replace(rows, placed=(*rows.placed, *homeless))
 
-    rows = {kind: rows_of(kind) for kind in sizes if sizes[kind] or kind is rest}
-    of_number = {number: kind for kind, numbers in classes.items() for number in numbers}
-    wanted = {number for number, kind in of_number.items() if kind is not rest}
-    wanted |= plan.probes.keys() - plan.owners.keys()
-    if rest is not ClusterConditions.EVALUATE:
-        wanted |= set(range(1, _LAST_PORT + 1)) - plan.owners.keys() - free
-    kinds = ((number, of_number.get(number, ClusterConditions.EVALUATE)) for number in sorted(wanted))
-    listed = [_Draft(number, None, rows[kind], kind) for number, kind in kinds]
-    return listed, _Draft(0, None, rows[rest], rest)
+    rows = {kind: rows_of(kind) for kind, size in classes.sizes.items() if size or kind is classes.rest}
+    of_number = {number: kind for kind, numbers in classes.listed.items() for number in numbers}
+    for number in plan.probes.keys() - plan.owners.keys() - of_number.keys():
+        of_number[number] = classes.rest
+    listed = [_Draft(number, None, rows[kind], kind) for number, kind in sorted(of_number.items())]
+    return listed, _Draft(0, None, rows[classes.rest], classes.rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """Ports without an owner by what the cluster's conditions mean there; of the largest only how many."""
+
+    sizes: Mapping[ClusterConditions, int]
+    rest: ClusterConditions
+    listed: Mapping[ClusterConditions, AbstractSet[int]]
+
+    @classmethod
+    def of(cls, plan: Plan, of_mesh: frozenset[int]) -> _Classes:
+        """Sort them without looking at every port: a pod can have nearly all of them in one class."""
+        owned = plan.owners.keys()
+        passed_over = (plan.opaque & of_mesh) - owned
+        opaque = len(plan.opaque) - len(owned & plan.opaque)
+        sizes = {
+            ClusterConditions.PASS_OVER: len(passed_over),
+            ClusterConditions.SATISFIED: opaque - len(passed_over),
+            ClusterConditions.EVALUATE: _LAST_PORT - len(owned) - opaque,
+        }
+        rest = min(sizes, key=lambda kind: (-sizes[kind], kind))
+        makers: dict[ClusterConditions, Callable[[], AbstractSet[int]]] = {
+            ClusterConditions.PASS_OVER: lambda: passed_over,
+            ClusterConditions.SATISFIED: lambda: plan.opaque - of_mesh - owned,
+            ClusterConditions.EVALUATE: lambda: _all_but(plan.opaque) - owned,
+        }
+        return cls(sizes, rest, {kind: make() for kind, make in makers.items() if kind is not rest})
+
+
+@lru_cache(maxsize=64)
+def _all_but(ports: frozenset[int]) -> frozenset[int]:
+    return frozenset(range(1, _LAST_PORT + 1)) - ports
 
 
 class _Numbered:

@@ -70,7 +70,7 @@ class Controller:
         self._merged = Merged(len(self.sources))
         self._compiler = Compiler(World(), trust_domain)
         self._basis: Basis | None = None
-        self._discovery: Discovery | None = None
+        self._services = Discovery(self._compiler.world, trust_domain, self._protocol)
 
     @property
     def world(self) -> World:
@@ -95,6 +95,7 @@ class Controller:
             if source.counts_itself:
                 basis.take(source, batch)
         self._compiler.apply(changes)
+        self._services.changed({(key.group, key.kind) for key, _ in changes})
         self._basis = basis
 
     async def follow(self) -> None:
@@ -141,7 +142,6 @@ class Controller:
     def _compile(self, index: int, source: Source, batch: Batch) -> None:
         began = time.monotonic()
         log = structlog.get_logger()
-        self._discovery = None
         try:
             changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self.networks))
             self.broken = None
@@ -150,6 +150,8 @@ class Controller:
             self.broken = str(error)
             log.error("compile_failed", problem=self.broken)
             return
+        finally:
+            self._services.changed({(event.key.group, event.key.kind) for event in batch.events})
         if self._basis is not None:
             self._basis.take(source, batch)
         names = sorted(workload.text for workload in changed)
@@ -170,7 +172,7 @@ class Controller:
             detail = f"READER_TOO_OLD: reads version {reader_version}, expected {OLDEST_READER} or higher"
             raise GRPCError(Status.FAILED_PRECONDITION, detail)
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
-        pod = pod_of(self.world, caller, self.trust_domain)
+        pod = pod_of(self._compiler, caller)
         member = self.world.workloads.member(pod.key)
         if member is not None and member.shape is not None and member.shape.key in self._compiler.failures:
             # FAIL-CLOSED: an older table stays in force there, but nobody says that it still holds.
@@ -180,7 +182,8 @@ class Controller:
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
         workload = self.world.workloads.workload_of(pod.key).text
-        facts, discovery = self._facts(pod), self._services().of(services, addresses_of(pod))
+        facts = self._facts(pod)
+        discovery = self._services.of(services, pod.meta.namespace, addresses_of(pod))
         hashes = Hashes(
             bytes.fromhex(table.version.removeprefix("sha256:")), sha256(facts), sha256(discovery)
         )
@@ -196,7 +199,7 @@ class Controller:
     def writer(self, caller: Leaf) -> Writer:
         """Return whose denials a caller delivers; raises GRPCError. A pod that is being deleted may still."""
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
-        pod = known_pod_of(self.world, caller, self.trust_domain)
+        pod = known_pod_of(self._compiler, caller)
         workload = self.world.workloads.workload_of(pod.key).text
         uid = caller.pod_uid or ""
         return Writer(str(caller.identity), uid, pod.meta.namespace, pod.meta.name, workload)
@@ -205,11 +208,6 @@ class Controller:
         if isinstance(member.spec, Pod):
             return facts_of(self.world, member)
         return wire.PodFacts(name=member.meta.name).SerializeToString(deterministic=True)
-
-    def _services(self) -> Discovery:
-        if self._discovery is None:
-            self._discovery = Discovery(self.world, self.trust_domain, self._protocol)
-        return self._discovery
 
     def _protocol(self, member: ObjectKey, number: int) -> str:
         table = self._compiler.table_of_member(member)

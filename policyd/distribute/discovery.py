@@ -6,14 +6,14 @@ asks by the address that was dialled, `10.96.0.1:80` or `[fd00::1]:80` (decision
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from itertools import islice
 from typing import NamedTuple
 
 from policyd.compile.mesh import defaults_of
 from policyd.distribute.addresses import Address, ServiceAddresses, parse_address
-from policyd.distribute.pods import Backend, Backends
-from policyd.distribute.slices import Slices
+from policyd.distribute.pods import BACKEND_KINDS, Backend, Backends
+from policyd.distribute.slices import ENDPOINT_SLICE, Slices
 from policyd.index.world import World
 from policyd.model.names import CORE, POLICYD, ObjectKey
 from policyd.resources.base import Resource
@@ -35,11 +35,11 @@ Row = tuple[str, int, str, str]
 
 
 class Who(NamedTuple):
-    """Who must answer at an address; `owner` is the namespace of a meshed one."""
+    """Who must answer at an address; `owners` are the namespaces of those that have it for their own."""
 
     identity: str
     protocol: str
-    owner: str | None
+    owners: frozenset[str]
 
 
 class Discovery:
@@ -47,44 +47,74 @@ class Discovery:
 
     def __init__(self, world: World, trust_domain: str, protocol_of: ProtocolOf) -> None:
         self._world = world
-        self._backends = Backends(world, trust_domain)
-        self._slices = Slices(world)
+        self._trust_domain = trust_domain
         self._protocol_of = protocol_of
-        self._known: dict[str, wire.ServicePort] = {}
+        self._backends: Backends | None = None
+        self._former: Backends | None = None
+        self._slices: Slices | None = None
         self._addresses: ServiceAddresses | None = None
-        self._plaintext = _outbound_plaintext(world)
-        self._opaque = frozenset(defaults_of(world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
+        self.changed(frozenset())
 
-    def of(self, asked: Iterable[str], own: Iterable[str] = ()) -> bytes:
+    def changed(self, kinds: Set[tuple[str, str]]) -> None:
+        """Objects of these kinds, by (group, kind), are others now: answer for the world as it is now.
+
+        Who is where is looked up again only where that can have changed: an edit of a policy costs the same
+        however many pods there are (promise P-8).
+        """
+        self._known: dict[str, wire.ServicePort] = {}
+        self._seen_from: dict[tuple[str, str], wire.ServicePort] = {}
+        self._plaintext = _outbound_plaintext(self._world)
+        self._opaque = frozenset(defaults_of(self._world.objects.get(_MESH_DEFAULTS)).fields.opaque_ports)
+        if kinds & BACKEND_KINDS and self._backends is not None:
+            self._former, self._backends = self._backends, None
+        if ENDPOINT_SLICE in kinds:
+            self._slices = None
+        if kinds & {(CORE, "Service"), ENDPOINT_SLICE}:
+            self._addresses = None
+
+    def _pods(self) -> Backends:
+        if self._backends is None:
+            self._backends = Backends(self._world, self._trust_domain, self._former)
+            self._former = None
+        return self._backends
+
+    def _listing(self) -> Slices:
+        if self._slices is None:
+            self._slices = Slices(self._world)
+        return self._slices
+
+    def of(self, asked: Iterable[str], namespace: str, own: Iterable[str] = ()) -> bytes:
         """Return the canonical bytes of what a proxy that asks for these services and addresses is told.
 
-        `own` are the addresses of its pod, in normal form: the pod isn't redirected to itself.
+        `namespace` is that of its pod, `own` are the pod's addresses, in normal form: it isn't redirected to
+        itself.
         """
         here = frozenset(own)
-        rows = [self._row(each, here) for each in sorted(set(asked))[:MOST_SERVICES]]
+        rows = [self._row(each, namespace, here) for each in sorted(set(asked))[:MOST_SERVICES]]
         message = wire.Discovery(services=rows, outbound_plaintext=self._plaintext)
         return message.SerializeToString(deterministic=True)
 
-    def _row(self, asked: str, own: frozenset[str]) -> wire.ServicePort:
+    def _row(self, asked: str, namespace: str, own: frozenset[str]) -> wire.ServicePort:
         if "/" in asked:
             return self._service(asked)
-        if asked not in self._known:
+        key = (namespace, asked)
+        if key not in self._seen_from:
             place = parse_address(asked)
             # FAIL-CLOSED: what can't be read is nobody's address.
-            row = wire.ServicePort() if place is None else self._at(place)
+            row = wire.ServicePort() if place is None else self._at(place, namespace)
             row.service = asked
-            self._known[asked] = row
-        return _with_own(self._known[asked], own)
+            self._seen_from[key] = row
+        return _with_own(self._seen_from[key], own)
 
-    def _at(self, place: Address) -> wire.ServicePort:
+    def _at(self, place: Address, namespace: str) -> wire.ServicePort:
         """Who is at an address: a Service's endpoints, a pod, or whoever it is, out of our sight."""
         if self._addresses is None:
-            self._addresses = ServiceAddresses(self._world, self._slices)
+            self._addresses = ServiceAddresses(self._world, self._listing())
         service = self._addresses.service(place.ip)
         if service is not None:
             name = f"{service.namespace}/{service.name}:{place.port}"
             return wire.ServicePort(endpoints=self._service(name).endpoints, name=name)
-        who = self._who(place)
+        who = self._who(place, namespace)
         if who is None:
             return wire.ServicePort()  # FAIL-CLOSED: nobody can be both
         endpoint = wire.Endpoint(
@@ -115,30 +145,31 @@ class Discovery:
     def _selected(self, found: Resource[object], spec: Service, port: ServicePort) -> Iterable[Row]:
         target = port.target_port if port.target_port is not None else port.port
         namespace, name = found.meta.namespace, found.meta.name
-        for backend in self._backends.selected(namespace, spec.selector or {}):
+        for backend in self._pods().selected(namespace, spec.selector or {}):
             for row in self._of_backend(backend, target):
-                if backend.resource.key.kind != "Pod" or self._slices.admit(namespace, name, row[0]):
+                if backend.is_external or self._listing().admit(namespace, name, row[0]):
                     yield row
 
     def _listed(self, found: Resource[object], _spec: Service, port: ServicePort) -> Iterable[Row]:
-        """Who is at the addresses that slices list, but for other namespaces' meshed pods (design §7)."""
+        """Who is at the addresses that slices list, but for pods of other namespaces (design §7)."""
         namespace = found.meta.namespace
-        for address, number in self._slices.listed(namespace, found.meta.name, port.name):
-            who = self._who(Address(address, number))
-            if who is not None and (who.owner is None or who.owner == namespace):
+        for address, number in self._listing().listed(namespace, found.meta.name, port.name):
+            who = self._who(Address(address, number), namespace)
+            if who is not None and who.owners <= {namespace}:
                 yield address, number, who.identity, who.protocol
 
-    def _who(self, place: Address) -> Who | None:
-        """Who must answer at an address; None where two who must be somebody else have it."""
-        backends = self._backends.at(place.ip)
+    def _who(self, place: Address, namespace: str) -> Who | None:
+        """Who must answer at an address, as a namespace sees it; None where that would be two."""
+        backends = self._pods().at(place.ip, namespace)
         identities = {backend.identity for backend in backends}
         if len(identities) > 1:
             return None
         identity = next(iter(identities), "")
-        if not identity:
-            return Who("", "opaque" if place.port in self._opaque else "unknown", None)
-        key = backends[0].resource.key
-        return Who(identity, self._protocol_of(key, place.port), key.namespace)
+        protocol = "opaque" if place.port in self._opaque else "unknown"
+        if identity:
+            protocol = self._protocol_of(backends[0].resource.key, place.port)
+        owners = frozenset(each.resource.key.namespace for each in backends if not each.on_node)
+        return Who(identity, protocol, owners)
 
     def _of_backend(self, backend: Backend, target: int | str) -> Iterable[Row]:
         number = backend.port(target)

@@ -99,6 +99,10 @@ class Workloads:
     def shape_keys(self) -> frozenset[str]:
         return frozenset(self._users)
 
+    def has_shape(self, key: str) -> bool:
+        """Whether something has the shape of that key."""
+        return key in self._users
+
     def users_of(self, shape: str) -> frozenset[WorkloadName]:
         """Return the workloads that have a shape, by its key."""
         return frozenset(self.workload_of(key) for key in self._users.get(shape, ()))

@@ -6,6 +6,7 @@ events, and `state_hash` is a sum of the objects' own digests.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from policyd.index.affected import Affected, Fact
@@ -32,6 +33,7 @@ class World:
         self.objects: dict[ObjectKey, Object] = {}
         self.workloads = Workloads()
         self._attachments = Attachments()
+        self._by_kind: dict[tuple[str, str], dict[ObjectKey, Object]] = defaultdict(dict)
         self._digests: dict[ObjectKey, int] = {}
         self._sum = 0
 
@@ -46,21 +48,27 @@ class World:
 
     def apply(self, batch: Iterable[Change]) -> Affected:
         """Take over a batch; return what it touched. Deleting what isn't there does nothing."""
-        before = self.workloads.shape_keys()
+        batch = list(batch)
+        pods = any((key.group, key.kind) in WORKLOAD_KINDS for key, _ in batch)
+        before = self.workloads.shape_keys() if pods else frozenset()
         facts: set[Fact] = set()
         servers: list[Object] = []
         workloads: set[WorkloadName] = set()
         for key, new in batch:
+            labels = self._labels_of_namespace(key)
             touched = self._replace(key, new)
+            if touched and labels != self._labels_of_namespace(key):
+                facts.add(Fact("namespaces"))
             for found in touched:
                 facts.update(self._facts_of(found))
                 if key.kind == "Server":
                     servers.append(found)
             if touched and (key.group, key.kind) in WORKLOAD_KINDS:
                 workloads |= self.workloads.replace(key, new)
-        after = self.workloads.shape_keys()
-        facts.update(self._shapes_concerned(servers, before))
-        return Affected(frozenset(facts), after - before, before - after, frozenset(workloads))
+        after = self.workloads.shape_keys() if pods else frozenset()
+        added = after - before
+        facts.update(self._shapes_concerned(servers, added))
+        return Affected(frozenset(facts), added, before - after, frozenset(workloads))
 
     def _replace(self, key: ObjectKey, new: Object | None) -> list[Object]:
         """Put the new object in the old one's place; return those of the two that must be looked at again."""
@@ -73,25 +81,30 @@ class World:
         self._sum = sum_of((self._sum, fresh, -self._digests.pop(key, 0)))
         if old is not None:
             self._attachments.remove(old)
+        of_kind = self._by_kind[key.group, key.kind]
         if new is None:
             del self.objects[key]
+            del of_kind[key]
         else:
-            self.objects[key] = new
+            self.objects[key] = of_kind[key] = new
             self._digests[key] = fresh
             self._attachments.add(new)
         return [found for found in (old, new) if found is not None and (not same or moved)]
 
+    def _labels_of_namespace(self, key: ObjectKey) -> Mapping[str, str] | None:
+        """Return what selectors of namespaces read of an object; None where it is no Namespace."""
+        found = self.objects.get(key) if (key.group, key.kind) == (CORE, "Namespace") else None
+        return None if found is None else found.meta.labels
+
     def _facts_of(self, found: Object) -> Iterable[Fact]:
         yield Fact("object", found.key)
-        if (found.key.group, found.key.kind) == (CORE, "Namespace"):
-            yield Fact("namespaces")
         yield from self._attachments.facts_of(found)
 
-    def _shapes_concerned(self, servers: list[Object], before: frozenset[str]) -> Iterable[Fact]:
+    def _shapes_concerned(self, servers: list[Object], added: frozenset[str]) -> Iterable[Fact]:
         """Yield what Servers touch of the shapes that were there: of new ones nothing was made yet."""
         for server in servers:
             for shape in self.workloads.shapes_in(server.key.namespace):
-                if shape.key in before and concerns(server, shape):
+                if shape.key not in added and concerns(server, shape):
                     yield Fact("servers", shape.key)
 
     def servers_in(self, namespace: str) -> list[Object]:
@@ -114,7 +127,10 @@ class World:
         """Return the name and labels of every Namespace that has an object, by name."""
         return self._attachments.namespaces()
 
+    def each_of_kind(self, group: str, kind: str) -> Iterable[Object]:
+        """Return every object of a kind, in no order."""
+        return self._by_kind.get((group, kind), {}).values()
+
     def of_kind(self, group: str, kind: str) -> list[Object]:
-        """Return every object of a kind, by key. Looks at all objects."""
-        wanted = (found for key, found in self.objects.items() if (key.group, key.kind) == (group, kind))
-        return sorted(wanted, key=lambda found: found.key)
+        """Return every object of a kind, by key."""
+        return [found for _, found in sorted(self._by_kind.get((group, kind), {}).items())]

@@ -80,8 +80,9 @@ class Serving:
 
 
 @contextlib.asynccontextmanager
-async def controlling(api: ApiServer, state: Path) -> AsyncIterator[Controller]:
-    async with Client(Access.kubeconfig(api.kubeconfig), "policyd") as client:
+async def controlling(api: ApiServer, state: Path, access: Access | None = None) -> AsyncIterator[Controller]:
+    """A controller that follows the cluster, by `access` where something stands between."""
+    async with Client(access or Access.kubeconfig(api.kubeconfig), "policyd") as client:
         source = ClusterSource(client)
         controller = Controller([source], "cluster.local")
         await controller.start(Basis(state / "basis.json", [source]))

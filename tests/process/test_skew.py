@@ -22,6 +22,7 @@ from policyd_api.v1.stream_grpc import PolicyStreamStub
 from . import quick
 from .audit_client import policyd_channel
 from .instead import instead
+from .load import Way, ask, loading
 from .mesh import WAIT_SECONDS, Mesh, http
 from .test_audit_trail import policyctl
 
@@ -115,6 +116,25 @@ async def test_p_16_a_table_above_its_version_is_refused_whole_and_policyd_says_
         assert (await _proxy(mesh, "books/webapp-0", current=True))["state"] == "enforcing"
         assert "SNAPSHOT_UNSUPPORTED" in await policyctl("status", "-o", "json", code=1)
     await _proxy(mesh, "books/quick-0", state="enforcing", current=True)
+
+
+@pytest.mark.promise("P-11")
+async def test_ct_15_an_upgrade_and_its_rollback_drop_nothing_and_allow_nothing_more(mesh: Mesh) -> None:
+    """What both versions allow or deny goes on meanwhile; what only one of them would allow is denied."""
+    same = tuple(each for each in quick.FRIENDS if each.right == 403)
+    chain = Way("chain", mesh.listener("traffic-0", "books/webapp:80"), (ask("GET", "/books", 200),))
+    at = mesh.address("quick-0", quick.PORT)
+    async with asyncio.timeout(120), loading([quick.outbound(mesh, same), chain], 2, 0.01) as tally:
+        for _ in range(2):
+            async with _newer(mesh):
+                await _proxy(mesh, "books/quick-0", narrowed=1, state="enforcing", current=True)
+                assert (await http(at, "GET", "/open/1?secret=1")).status == 403
+                await tally.reaches(tally.total + 50)
+            await _proxy(mesh, "books/quick-0", narrowed=0, state="enforcing", current=True)
+            assert (await http(at, "GET", "/open/1?secret=1")).status == 403
+            await tally.reaches(tally.total + 50)
+    assert not tally.wrong
+    assert not tally.failed
 
 
 @asynccontextmanager

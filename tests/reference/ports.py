@@ -13,6 +13,7 @@ from tests.reference.workloads import Probe, Workload
 from tests.reference.world import World
 
 ACCESS_ANNOTATIONS = ("policyd.dev/default-access", "config.linkerd.io/default-inbound-policy")
+MOST_OPAQUE = 1024
 OPAQUE_ANNOTATIONS = ("policyd.dev/opaque-ports", "config.linkerd.io/opaque-ports")
 CONDITIONAL_POLICIES = 256
 
@@ -61,7 +62,8 @@ def opaque_ports(defaults: MeshDefaults, workload: Workload, namespace: dict[str
     for place in (workload.annotations, namespace):
         given = [place[key] for key in OPAQUE_ANNOTATIONS if key in place]
         if given:
-            return set().union(*(_listed(value, workload) for value in given))
+            found = set[int]().union(*(_listed(value, workload) for value in given))
+            return set() if MOST_OPAQUE < len(found) < 65535 - MOST_OPAQUE else found
     return set(defaults.opaque_ports)
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 from policyd.compile.access import is_wider, meet
+from policyd.compile.annotations import MOST_OPAQUE
 from policyd.compile.rows import Access, ClusterConditions, Effect, Level, ProbeKind, Protocol
+from policyd.compile.unused import without_effect
 from policyd.model.names import WorkloadName
 from tests.unit.policyd.compile.worlds import (
     DEPLOYMENT,
@@ -155,3 +157,29 @@ spec:
     assert port(found, 9001, name).probes[0].kind is ProbeKind.TCP
     listed = {each.number for each in found.tables[name].workload.ports if each.probes}
     assert listed == {8080, 9000, 9001}
+
+
+@pytest.mark.promise("P-8")
+@pytest.mark.shows("T3")
+@pytest.mark.parametrize(
+    ("listed", "opaque"),
+    [
+        ("1-1024", True),
+        ("1-1025", False),
+        (",".join(["1-1000"] * 30), True),
+        ("1-65535", True),
+        ("1-64511", True),
+        ("1-64510", False),
+        ("1-65535," * 30_000, True),
+    ],
+    ids=["at the bound", "beyond", "the same again", "all", "all but some", "all but too many", "all, often"],
+)
+def test_more_opaque_ports_than_a_table_can_list_are_none_and_said_to_be(listed: str, opaque: bool) -> None:
+    text = NAMESPACE.format(f'{{policyd.dev/opaque-ports: "{listed}"}}') + "---" + DEPLOYMENT
+    compiler = compiled(text)
+    row = port(compiler, 1000)
+    assert (row.protocol is Protocol.OPAQUE) is opaque
+    said = {finding.code for finding in without_effect(compiler.world)}
+    assert ("UnknownAnnotationValue" in said) is not opaque
+    of_mesh = 20
+    assert len(compiler.tables[WEB].workload.ports) <= MOST_OPAQUE + of_mesh

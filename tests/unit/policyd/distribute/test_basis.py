@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +27,53 @@ def test_counters_rise_over_restarts(tmp_path: Path) -> None:
         assert row[:2] == ("a", "*")
         assert row[2] > highest
         highest = row[2]
+
+
+class Killed(BaseException):
+    """The process ends here, as if by SIGKILL."""
+
+
+KILLS = 1000
+
+
+def test_ct_08_wherever_it_is_killed_nothing_is_handed_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(8)
+    left = 0
+
+    def dying(work: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, but that it is the last thing that happens, or doesn't any more."""
+
+        def done(*given: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0 and dice.random() < 0.5:
+                raise Killed
+            answer = work(*given, **named)
+            if left == 0:
+                raise Killed
+            return answer
+
+        return done
+
+    monkeypatch.setattr("policyd.distribute.basis._RESERVE", 3)
+    monkeypatch.setattr(Path, "replace", dying(Path.replace))
+    monkeypatch.setattr(json, "dump", dying(json.dump))
+    monkeypatch.setattr(os, "fsync", dying(os.fsync))
+    highest = killed = 0
+    for _ in range(KILLS):
+        left = dice.randint(1, 12)
+        try:
+            counters = Counters(tmp_path / "basis.json", ["a"])
+            while True:
+                ((_, _, revision),) = counters.rows()
+                assert revision > highest
+                highest = revision
+                counters.advance("a")
+        except Killed:
+            killed += 1
+    assert killed == KILLS
 
 
 def test_most_advances_write_nothing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from policyd.compile.compiler import Compiler
 from policyd.compile.rows import Revocation
 from policyd.distribute.callers import pod_of, refuse_revoked
 from policyd.index.world import World
@@ -44,11 +45,11 @@ spec:
 
 
 def test_a_pod_is_found_by_its_uid(world: Callable[[str], World]) -> None:
-    assert pod_of(world(PODS), leaf(), "test").key.name == "cart-0"
+    assert pod_of(Compiler(world(PODS), "test"), leaf()).key.name == "cart-0"
 
 
 def test_an_external_workload_is_found_by_its_identity(world: Callable[[str], World]) -> None:
-    assert pod_of(world(PODS), leaf("shop/vm", None), "test").key.name == "vm"
+    assert pod_of(Compiler(world(PODS), "test"), leaf("shop/vm", None)).key.name == "vm"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_others_are_refused(
     world: Callable[[str], World], account: str, uid: str | None, trust_domain: str, code: str
 ) -> None:
     with pytest.raises(GRPCError) as caught:
-        pod_of(world(PODS), leaf(account, uid, trust_domain), "test")
+        pod_of(Compiler(world(PODS), "test"), leaf(account, uid, trust_domain))
     assert caught.value.status is Status.PERMISSION_DENIED
     assert str(caught.value.message).startswith(code)
 
@@ -90,3 +91,10 @@ def test_revoked(row: Revocation, refused: bool) -> None:
             refuse_revoked([row], leaf())
     else:
         refuse_revoked([row], leaf())
+
+
+@pytest.mark.promise("P-8")
+def test_who_may_not_declare_an_identity_keeps_nobody_from_its_table(world: Callable[[str], World]) -> None:
+    thief = PODS.rpartition("---")[2].replace("namespace: shop", "namespace: other")
+    compiler = Compiler(world(f"{PODS}---{thief}"), "test")
+    assert pod_of(compiler, leaf("shop/vm", None)).key.namespace == "shop"

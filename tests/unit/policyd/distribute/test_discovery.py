@@ -8,6 +8,7 @@ import pytest
 
 from policyd.distribute.discovery import Discovery
 from policyd.distribute.facts import facts_of
+from policyd.distribute.pods import Backends
 from policyd.index.world import World
 from policyd.model.names import CORE, ObjectKey
 from policyd.resources.base import Resource
@@ -57,7 +58,7 @@ spec:
 
 def _endpoints(world: World, service: str) -> list[tuple[str, int, str, str]]:
     discovery = Discovery(world, "test", lambda _member, number: "HTTP/1" if number == 8080 else "unknown")
-    (found,) = wire.Discovery.FromString(discovery.of([service])).services
+    (found,) = wire.Discovery.FromString(discovery.of([service], "shop")).services
     return [(each.address, each.port, each.identity, each.protocol) for each in found.endpoints]
 
 
@@ -134,14 +135,14 @@ def test_the_same_question_in_any_order_has_the_same_bytes(world: Callable[[str]
     made = world(SERVICE + _pod("a", "10.0.0.1"))
     services = ["shop/cart:80", "shop/cart:81"]
     one, other = (Discovery(made, "test", lambda *_: "unknown") for _ in range(2))
-    assert one.of(services) == other.of([*reversed(services), services[0]])
+    assert one.of(services, "shop") == other.of([*reversed(services), services[0]], "shop")
 
 
 @pytest.mark.parametrize(("plaintext", "expected"), [("Deny", "Deny"), ("Allow", "Allow"), (None, "Allow")])
 def test_outbound_plaintext(world: Callable[[str], World], plaintext: str | None, expected: str) -> None:
     text = "apiVersion: policyd.dev/v1alpha1\nkind: MeshDefaults\nmetadata: {name: default}\n"
     text += f"spec: {{outbound: {{plaintext: {plaintext}}}}}" if plaintext else "spec: {}"
-    message = wire.Discovery.FromString(Discovery(world(text), "test", lambda *_: "unknown").of([]))
+    message = wire.Discovery.FromString(Discovery(world(text), "test", lambda *_: "unknown").of([], "shop"))
     assert message.outbound_plaintext == expected
 
 
@@ -165,9 +166,11 @@ status: {addresses: [{type: InternalIP, address: 10.9.0.2}, {type: Hostname, add
 CLUSTER_IPS = SERVICE.replace("spec:\n", "spec:\n  clusterIPs: [10.96.0.7, 'fd00:96::7']\n")
 
 
-def _at(world: World, address: str, own: tuple[str, ...] = ()) -> tuple[str, list[tuple[str, str, bool]]]:
+def _at(
+    world: World, address: str, own: tuple[str, ...] = (), namespace: str = "shop"
+) -> tuple[str, list[tuple[str, str, bool]]]:
     discovery = Discovery(world, "test", lambda _member, number: "HTTP/1" if number == 8080 else "unknown")
-    (found,) = wire.Discovery.FromString(discovery.of([address], own)).services
+    (found,) = wire.Discovery.FromString(discovery.of([address], namespace, own)).services
     assert found.service == address
     return found.name, [(f"{each.address}:{each.port}", each.identity, each.own) for each in found.endpoints]
 
@@ -215,7 +218,7 @@ def test_an_unknown_address_is_itself_without_an_identity(world: Callable[[str],
 
 def test_on_a_port_where_the_server_speaks_first_nothing_is_awaited(world: Callable[[str], World]) -> None:
     (found,) = wire.Discovery.FromString(
-        Discovery(world(SERVICE), "test", lambda *_: "unknown").of(["192.0.2.7:3306"])
+        Discovery(world(SERVICE), "test", lambda *_: "unknown").of(["192.0.2.7:3306"], "shop")
     ).services
     assert found.endpoints[0].protocol == "opaque"
 
@@ -260,14 +263,17 @@ def test_a_service_without_a_selector_leads_where_its_slices_say(world: Callable
     assert [row[3] for row in _endpoints(made, "shop/cart:80")] == ["HTTP/1", "unknown"]
 
 
-def test_an_endpoint_that_another_namespaces_meshed_pod_has_is_left_out(
+def test_an_endpoint_that_another_namespaces_pod_has_is_left_out(
     world: Callable[[str], World],
 ) -> None:
     text = WITHOUT_SELECTOR + LISTED
     there = _pod("a", "10.0.0.1", namespace="other")
     assert _at(world(text + there), "10.96.0.7:80")[1] == [NOBODYS]
     unmeshed = _pod("a", "10.0.0.1", namespace="other", proxy=False)
-    found = _at(world(text + unmeshed), "10.96.0.7:80")[1]
+    assert _at(world(text + unmeshed), "10.96.0.7:80")[1] == [NOBODYS]
+    # An address of a node is nobody's own: the API server's Service leads to one.
+    node = unmeshed.replace("  nodeName", "  hostNetwork: true\n  nodeName")
+    found = _at(world(text + node), "10.96.0.7:80")[1]
     assert found == [("10.0.0.1:8080", "", False), NOBODYS]
     both = _pod("b", "10.0.0.1") + _pod("a", "10.0.0.1")
     assert _at(world(text + both), "10.96.0.7:80")[1] == [NOBODYS]
@@ -277,3 +283,67 @@ def test_a_service_that_nothing_is_known_of_is_the_nodes_business(world: Callabl
     assert _at(world(WITHOUT_SELECTOR), "10.96.0.7:80") == ("", [("10.96.0.7:80", "", False)])
     unready = LISTED.replace("endpoints:", "endpoints: []\nwas:")
     assert _at(world(WITHOUT_SELECTOR + unready), "10.96.0.7:80") == ("shop/cart:80", [])
+
+
+@pytest.mark.promise("P-8")
+def test_an_address_that_an_external_workload_claims_is_its_own_namespaces_affair(
+    world: Callable[[str], World],
+) -> None:
+    found = world(EXTERNAL)
+    assert _at(found, "10.0.0.1:7000")[1] == [("10.0.0.1:7000", "spiffe://test/ns/shop/sa/vm", False)]
+    assert _at(found, "10.0.0.1:7000", namespace="other")[1] == [("10.0.0.1:7000", "", False)]
+
+
+def _on_node(name: str, namespace: str, proxy: bool) -> str:
+    return _pod(name, "10.9.0.1", namespace, proxy=proxy).replace(
+        "  nodeName", "  hostNetwork: true\n  nodeName"
+    )
+
+
+@pytest.mark.promise("P-8")
+def test_a_nodes_address_is_no_pods_own_whatever_its_containers_are_called(
+    world: Callable[[str], World],
+) -> None:
+    node = [("10.9.0.1:9100", "", False)]
+    assert _at(world(_on_node("a", "shop", False) + _on_node("b", "other", True)), "10.9.0.1:9100")[1] == node
+    external = EXTERNAL.replace("10.0.0.1", "10.9.0.1")
+    both = _at(world(_on_node("b", "other", True) + external), "10.9.0.1:7000")[1]
+    assert both == [("10.9.0.1:7000", "spiffe://test/ns/shop/sa/vm", False)]
+
+
+@pytest.mark.promise("P-8")
+def test_answers_follow_the_world_and_nothing_is_looked_up_again_for_a_policy(
+    world: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = world(CLUSTER_IPS + _pod("a", "10.0.0.1"))
+    discovery = Discovery(made, "test", lambda *_: "unknown")
+    looked = 0
+    backends = Backends.__init__
+
+    def counted(*given: object) -> None:
+        nonlocal looked
+        looked += 1
+        backends(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Backends, "__init__", counted)
+
+    def at() -> list[str]:
+        (found,) = wire.Discovery.FromString(discovery.of(["10.96.0.7:80"], "shop")).services
+        return [endpoint.address for endpoint in found.endpoints]
+
+    def change(text: str, *kinds: tuple[str, str]) -> None:
+        made.apply((each.key, each) for each in world(text).objects.values())
+        discovery.changed(set(kinds))
+
+    assert (at(), looked) == (["10.0.0.1"], 1)
+    change(_pod("b", "10.0.0.2"), ("", "Pod"))
+    assert (at(), looked) == (["10.0.0.1", "10.0.0.2"], 2)
+    change(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: x, namespace: shop}\n", ("", "ServiceAccount")
+    )
+    assert (at(), looked) == (["10.0.0.1", "10.0.0.2"], 2)
+    ended = _pod("b", "10.0.0.2", phase="Failed")
+    change(
+        ended + SERVICE.replace("spec:\n", "spec:\n  clusterIP: 10.96.0.7\n"), ("", "Pod"), ("", "Service")
+    )
+    assert (at(), looked) == (["10.0.0.1"], 3)
