@@ -160,7 +160,7 @@ kubernetes-node: kubernetes ## Build what a whole node needs besides
 	@$(PYTHON) tests/cluster/binaries.py node
 
 .PHONY: test-cluster
-test-cluster: build images kubernetes-node node-tools ## Everything on a real node: install, traffic, denials, outages, uninstall (root)
+test-cluster: binding images kubernetes-node node-tools ## Everything on a real node: install, traffic, denials, outages, uninstall (root)
 	$(call say,Tests on a node)
 	$(BIN)/python -m tests.cluster test $(CLUSTER_ARGS)
 

@@ -107,7 +107,7 @@ def test_wh_05_a_pod_that_could_get_around_its_proxy_is_refused(closed: Cluster)
 def test_wh_05_without_an_injector_no_pod_of_an_enrolled_namespace_starts(closed: Cluster) -> None:
     """Elsewhere pods start as they are; and what can't be read is stored, and refuses (semantics U)."""
     target = {"kind": "Namespace", "name": "shop"}
-    typo = policy("typo", targetRef=target, requiredAuthenticationRefs=[], acction="Deny")
+    typo = policy("typo", targetRef=target, requiredAuthenticationRefs=[], action="Deny", modus="Audit")
     closed.kubectl("scale", "-n", CONTROL_PLANE, "deployment/injector", "--replicas=0")
     try:
         closed.node.wait("the injector is away", lambda: not _control_plane(closed, "injector"))
