@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,10 @@ from policyd.errors import StoreUnavailable
 
 MOST_TABLES = 500
 """Tables of one workload that a question goes back to."""
+QUESTION_SECONDS = 20.0
+"""How long a question may take; it is given up then. Of a full store the slowest take some seconds."""
+_STEPS = 100_000
+"""Steps of SQLite's machine between two looks at the clock: some milliseconds."""
 IDENTIFIER = re.compile(r"[0-9a-zA-Z-]{8,64}", re.ASCII)
 """What can be the beginning of an id."""
 _EQUAL = (
@@ -39,14 +44,15 @@ class Queries:
     def __init__(self, folder: Path) -> None:
         self._path = folder / DATABASE
 
-    def find(self, identifier: str) -> list[Row]:
-        """Return the records of an id, or of every id that begins so; at most MOST_ROWS."""
+    def find(self, identifier: str, namespace: str | None = None) -> list[Row]:
+        """Return the records of an id, or of every id that begins so, of a namespace; at most MOST_ROWS."""
         if not IDENTIFIER.fullmatch(identifier):
             return []
         text = identifier.lower()
         return self._rows(
-            f"SELECT {_listed()} FROM records WHERE id >= ? AND id < ? ORDER BY id, place LIMIT ?",  # noqa: S608
-            (text, text + "~", MOST_ROWS),
+            f"SELECT {_listed()} FROM records WHERE id >= ? AND id < ? "  # noqa: S608
+            "AND (? IS NULL OR namespace = ?) ORDER BY id, place LIMIT ?",
+            (text, text + "~", namespace, namespace, MOST_ROWS),
         )
 
     def groups(self, wanted: Filter, limit: int) -> list[Row]:
@@ -122,6 +128,8 @@ class Queries:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(open_reader(self._path)) as connection:
+                until = time.monotonic() + QUESTION_SECONDS
+                connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
                 yield connection
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self._path}: {error}") from error
@@ -146,6 +154,8 @@ def _where(wanted: Filter) -> tuple[str, list[Any]]:
             conditions.append((column, (value,)))
     if wanted.after:
         conditions.append(("place > ?", (wanted.after,)))
+    if wanted.before is not None:
+        conditions.append(("place < ?", (wanted.before,)))
     if wanted.peer is not None:
         conditions.append(_peer(wanted.peer))
     return " AND ".join(text for text, _ in conditions), [each for _, values in conditions for each in values]

@@ -32,6 +32,8 @@ class Filter:
     events: tuple[str, ...] = (DENIAL,)
     after: int = 0
     """Only records that were stored after this place."""
+    before: int | None = None
+    """Only records that were stored before this place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class Standing:
 class Reading(Protocol):
     """Questions. Each may take a while: call them in a thread. Raises StoreUnavailable."""
 
-    def find(self, identifier: str) -> list[Row]:
-        """Return the records of an id, or of every id that begins so; at most MOST_ROWS."""
+    def find(self, identifier: str, namespace: str | None = None) -> list[Row]:
+        """Return the records of an id, or of every id that begins so, of a namespace; at most MOST_ROWS."""
 
     def groups(self, wanted: Filter, limit: int) -> list[Row]:
         """Return equal denials as one row each, the most frequent first."""

@@ -17,7 +17,7 @@ from policyd.cli.failures import Failure
 from policyd.cli.options import Format, output_option
 from policyd.cli.output import console, print_data
 from policyd.cli.running import ask_up
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 
 
 @click.group("audit")

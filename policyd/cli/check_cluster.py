@@ -15,7 +15,7 @@ from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.options import Format
 from policyd.cli.output import console, print_data
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 
 _STYLE = {"ok": "green", "warning": "yellow", "error": "red", "skipped": "dim"}
 _MARK = {"ok": "ok", "warning": "warn", "error": "FAIL", "skipped": "skip"}

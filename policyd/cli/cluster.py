@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,10 +54,16 @@ class Cluster:
         """Put a question to its API server. Raises ApiError, AccessError."""
         return asyncio.run(self._ask(question))
 
-    async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Yield a client of its API server. Raises AccessError."""
         from kubeapi.client import Client  # noqa: PLC0415 — as below
 
         async with Client(self.access(), _FIELD_MANAGER) as client:
+            yield client
+
+    async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        async with self.client() as client:
             return await question(client)
 
     def read(self, trust_domain: str | None) -> tuple[Manifests, str]:
@@ -76,6 +83,19 @@ async def _objects(access: Access) -> tuple[AnyObject, ...]:
 
 def cluster_options(command: Command) -> Command:
     """Add --kubeconfig, --context and -n; the command gets these, to make a Cluster of, and `namespace`."""
+    option = click.option(
+        "-n",
+        "--namespace",
+        default="policyd",
+        show_default=True,
+        metavar="NAMESPACE",
+        help="Where policyd is installed.",
+    )
+    return option(access_options(command))
+
+
+def access_options(command: Command) -> Command:
+    """Add --kubeconfig and --context alone."""
     for option in (
         click.option("--context", metavar="NAME", help="The cluster of this context of the kubeconfig."),
         click.option(
@@ -83,14 +103,6 @@ def cluster_options(command: Command) -> Command:
             type=click.Path(path_type=Path),
             metavar="FILE",
             help="The cluster of this kubeconfig.  [default: $KUBECONFIG, ~/.kube/config]",
-        ),
-        click.option(
-            "-n",
-            "--namespace",
-            default="policyd",
-            show_default=True,
-            metavar="NAMESPACE",
-            help="Where policyd is installed.",
         ),
     ):
         command = option(command)

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
+from prometheus_client.registry import Collector
 
 from identity.spiffe_id import SpiffeId, SpiffeIdError, TrustDomain
 from kubeapi.access import Access
@@ -39,6 +40,9 @@ from servicekit.renewal import Enrolment, SvidSource
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
+if TYPE_CHECKING:
+    from policyd.audit_api.service import AuditApiService
+
 _FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, AccessError, OSError)
 _FIELD_MANAGER = "policyd"
 
@@ -57,10 +61,11 @@ async def run(settings: Settings) -> None:
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         sources: list[Source] = [Folder(path) for path in settings.sources]
+        client: Client | None = None
         if settings.cluster is not None:
             client = Client(_access(settings.cluster), _FIELD_MANAGER)
             sources.append(ClusterSource(await stack.enter_async_context(client)))
-        await _run(settings, sources, stop)
+        await _run(settings, sources, client, stop)
 
 
 def _access(cluster: ClusterSettings) -> Access:
@@ -70,24 +75,26 @@ def _access(cluster: ClusterSettings) -> Access:
     return Access.kubeconfig(cluster.kubeconfig, cluster.context)
 
 
-async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event) -> None:
+async def _run(settings: Settings, sources: list[Source], client: Client | None, stop: asyncio.Event) -> None:
     fanout = Fanout()
     credentials = Credentials(TrustDomain(settings.trust_domain), fanout.adopt)
     controller = Controller(sources, settings.trust_domain, settings.extra_cluster_networks)
     audit = AuditTrail(settings, controller, credentials)
     socket = settings.status_socket or settings.state_dir / "status.sock"
     status = StatusSocket(socket, controller, audit.store)
+    api = _audit_api(settings, client, audit, controller)
     try:
         audit.start()
         basis = Basis(settings.state_dir / "basis.json", sources)
         if not await _unless(stop, controller.start(basis)):
             return
         await status.open()
-        _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), audit)
+        more = [audit.metrics, *([api.metrics] if api else [])]
+        _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), more)
         policy = PolicyStreamService(controller, controller.publisher, fanout)
         relay = RelayService(audit.service.deliver, fanout)
         port = StreamPort(fanout, {"policy": policy, "audit": relay})
-        await _serve(settings, Serving(controller, credentials, port), stop)
+        await _serve(settings, Serving(controller, credentials, port, api), stop)
     finally:
         controller.close()
         await status.close()
@@ -114,6 +121,19 @@ class Serving:
     controller: Controller
     credentials: Credentials
     port: StreamPort
+    audit_api: AuditApiService | None
+
+
+def _audit_api(
+    settings: Settings, client: Client | None, audit: AuditTrail, controller: Controller
+) -> AuditApiService | None:
+    if settings.audit_api is None or client is None:
+        return None
+    from policyd.audit_api.service import AuditApiService  # noqa: PLC0415 — a web server
+    from policyd.distribute.enforced import EnforcedNow  # noqa: PLC0415
+
+    standing = EnforcedNow(controller)
+    return AuditApiService(settings.audit_api, settings.namespace, client, audit.store, standing)
 
 
 async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
@@ -124,6 +144,9 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
     enrolling = asyncio.create_task(source.obtain_patiently())
     stopping = asyncio.create_task(stop.wait())
     tasks = [following, enrolling, stopping]
+    if serving.audit_api is not None:
+        # Also before there is an SVID: what was kept can be read, whatever identity does.
+        tasks.append(asyncio.create_task(serving.audit_api.run()))
     try:
         await _first_of(tasks)
         if not credentials.chain:
@@ -133,6 +156,8 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
         tasks.append(asyncio.create_task(source.run()))
         await _first_of([task for task in tasks if task is not enrolling])
     finally:
+        if serving.audit_api is not None:
+            await serving.audit_api.close()
         for task in tasks:
             task.cancel()
         await serving.port.close()
@@ -158,11 +183,11 @@ def _enrolment(settings: Settings) -> Enrolment:
     )
 
 
-def _serve_metrics(settings: Settings, metrics: ControllerMetrics, audit: AuditTrail) -> None:
+def _serve_metrics(settings: Settings, metrics: ControllerMetrics, more: Sequence[Collector]) -> None:
     if settings.metrics_listen is None:
         return
     try:
-        metrics.serve(*split_address(settings.metrics_listen), audit.metrics)
+        metrics.serve(*split_address(settings.metrics_listen), *more)
     except OSError as error:
         raise ListenError(f"metricsListen {settings.metrics_listen}: {error.strerror}") from error
 

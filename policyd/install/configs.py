@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from policyd.install.names import (
+    AUDIT_SECRET,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -77,6 +78,11 @@ def _policyd(settings: InstallSettings) -> dict[str, Any]:
         "rootsFile": ROOTS_FILE,
         "stateDir": STATE_FOLDER,
         "cluster": {},
+        "auditApi": {
+            "listen": _everywhere(port(POLICYD, "audit").number),
+            "service": POLICYD,
+            "secret": AUDIT_SECRET,
+        },
     }
 
 

@@ -69,7 +69,8 @@ class WebServer:
         leaf = self._material.leaf
         context = web_context(leaf.key, leaf.certificate)
         if self._clients is not None:
-            context.load_verify_locations(cadata=self._clients.authorities)
+            if self._clients.authorities:  # none: whoever shows a certificate is refused
+                context.load_verify_locations(cadata=self._clients.authorities)
             context.verify_mode = ssl.CERT_REQUIRED if self._clients.required else ssl.CERT_OPTIONAL
         if self._tls is None:
             self._tls = ServerTls(context, WEB_PROTOCOLS)
