@@ -1,4 +1,4 @@
-"""What keeps the trail, as the rest of policyd sees it. One implementation: `policyd.audit.sqlite`."""
+"""What keeps the trail, as the rest of policyd sees it; `policyd.audit.keeping` does, on either database."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class Standing:
     """How the store is. `problem` is None while it works."""
 
     folder: str
+    """Where it is: a folder, or how a database is reached, without secrets."""
     problem: str | None
     records: int
     """Records kept since the process began."""

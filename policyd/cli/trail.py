@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from policyd.audit import asks
+from policyd.audit.lite import SqliteDatabase
 from policyd.audit.queries import Queries
 from policyd.audit.schema import DATABASE
 from policyd.cli.cluster import Cluster
@@ -52,7 +53,7 @@ def trail(store: Path | None, cluster: Cluster | None = None, namespace: str | N
         raise Failure("--store and a cluster: expected one of them")
     if not (store / DATABASE).is_file():
         raise Failure(f"{store}: no {DATABASE} in it", ExitCode.NOT_FOUND)
-    queries = Queries(store)
+    queries = Queries(SqliteDatabase(store))
 
     def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = asks.answer(queries, question)

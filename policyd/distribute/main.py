@@ -49,10 +49,25 @@ _FIELD_MANAGER = "policyd"
 
 @click.command()
 @click.option("--config", "config", type=click.Path(path_type=Path), required=True, help="JSON file.")
+@click.option(
+    "--audit-postgres",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file with a connection string: denials are kept in that database.",
+)
 @click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
-def main(config: Path, debug: bool) -> None:
+def main(config: Path, audit_postgres: Path | None, debug: bool) -> None:
     """Run the policy controller."""
-    launch("policyd", lambda: run(load_config(config, Settings)), _FAULTS, debug)
+    launch("policyd", lambda: run(_settings(config, audit_postgres)), _FAULTS, debug)
+
+
+def _settings(config: Path, audit_postgres: Path | None) -> Settings:
+    """Read the file; what the command line says counts before it. Raises ConfigError."""
+    settings = load_config(config, Settings)
+    if audit_postgres is None:
+        return settings
+    audit = settings.audit.model_copy(update={"postgres": audit_postgres})
+    return settings.model_copy(update={"audit": audit})
 
 
 async def run(settings: Settings) -> None:

@@ -46,9 +46,13 @@ def _not_tiny(size: int) -> int:
 
 
 class AuditSettings(Config):
-    """Where denials are kept (default: `audit` in the state folder), how long, and in how many bytes."""
+    """Where denials are kept (default: `audit` in the state folder), how long, and in how many bytes.
+
+    `postgres` is a file with a connection string: the trail is in that database, in the place of the folder.
+    """
 
     folder: FilePath | None = None
+    postgres: FilePath | None = None
     age: Duration = Bounds().age
     size_bytes: Annotated[int, AfterValidator(_not_tiny)] = Bounds().size_bytes
 

@@ -56,7 +56,7 @@ def render(settings: InstallSettings, material: IssuerMaterial | None) -> list[O
         *service_accounts(namespace),
         *(each for component in COMPONENTS for each in roles(component, namespace)),
         *audit_rights(namespace),
-        *network_policies(namespace),
+        *network_policies(settings),
         *_issuer(settings, material),
         _injector_secret(namespace),
         audit_secret(namespace),

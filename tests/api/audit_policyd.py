@@ -10,13 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from policyd.audit.chain import Link
+from policyd.audit.database import Database
+from policyd.audit.keeping import DatabaseStore
+from policyd.audit.lite import SqliteDatabase
+from policyd.audit.postgres import PostgresDatabase
 from policyd.audit.record import Writer
-from policyd.audit.sqlite import SqliteStore
+from policyd.audit.retention import Bounds
+from policyd.audit.store import Store
 from policyd.install.audit_api import READERS, audit_api, audit_rights, audit_secret
 from policyd.install.names import POLICYD
 from policyd.install.rbac import roles
@@ -46,7 +52,7 @@ class NoSigner:
 class Spool:
     """What the proxy of one pod delivers."""
 
-    def __init__(self, store: SqliteStore, namespace: str, pod: str = "cart-0") -> None:
+    def __init__(self, store: Store, namespace: str, pod: str = "cart-0") -> None:
         self.namespace = namespace
         workload = f"deployment/{namespace}/cart"
         identity = f"spiffe://cluster.local/ns/{namespace}/sa/cart"
@@ -112,7 +118,8 @@ def identifier(at: datetime) -> str:
 class AuditPolicyd:
     """One policyd with the rights that install gives it, and the APIService that leads to it."""
 
-    def __init__(self, api: ApiServer, folder: Path) -> None:
+    def __init__(self, api: ApiServer, folder: Path, connection: str | None = None) -> None:
+        """`connection`: the trail is in this PostgreSQL database."""
         self.api = api
         self.port, self._identity_port = free_ports(2)
         self._folder = folder
@@ -128,9 +135,22 @@ class AuditPolicyd:
         [registration] = audit_api(NAMESPACE)
         registration["spec"]["service"]["port"] = self.port
         api.apply(registration)
+        self._database: Database = SqliteDatabase(folder / "state" / "audit")
+        if connection is not None:
+            (folder / "connection").write_text(connection)
+            self._database = PostgresDatabase(folder / "connection")
         self._configure()
-        self.store = SqliteStore(folder / "state" / "audit", _OWN, NoSigner())
+        self.store = DatabaseStore(self._database, _OWN, NoSigner(), Bounds())
         self.store.start()
+
+    def replica(self, folder: Path) -> AuditPolicyd:
+        """Return another policyd of the same install on the same database; `begin` starts it."""
+        other = copy(self)
+        other.port, other._identity_port = free_ports(2)
+        other._folder, other._log, other._process = folder, folder / "policyd.log", None
+        (folder / "connection").write_text((self._folder / "connection").read_text())
+        other._configure()
+        return other
 
     def _configure(self) -> None:
         token = objects.account_token(self.api, NAMESPACE, POLICYD)
@@ -152,18 +172,28 @@ class AuditPolicyd:
 
     def start(self) -> None:
         """Start it and wait until the API server can ask it."""
-        config = str(self._folder / "policyd.json")
-        command = [sys.executable, "-m", "policyd.distribute.main", "--config", config]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+        self.begin()
         self.until_available()
 
-    def stop(self) -> None:
-        """End it and its store."""
+    def begin(self) -> None:
+        """Start it."""
+        config = str(self._folder / "policyd.json")
+        command = [sys.executable, "-m", "policyd.distribute.main", "--config", config]
+        if (self._folder / "connection").exists():
+            command += ["--audit-postgres", str(self._folder / "connection")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+
+    def end(self) -> None:
+        """End the process."""
         if self._process is not None:
             self._process.terminate()
             assert self._process.wait(STOP_SECONDS) == 0, self.log
             self._process = None
+
+    def stop(self) -> None:
+        """End it and its store."""
+        self.end()
         self.store.close()
 
     @property
