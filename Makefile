@@ -68,7 +68,7 @@ rust: cases ## Rust tests: unit, property, the shared cases
 	$(call say,Rust tests)
 	cargo test --locked --workspace --exclude policyd-python
 
-unit: binding ## Python tests of single parts, and the shared cases through reference and product
+unit: binding $(TOOLS)/.postgresql ## Python tests of single parts, and the shared cases through reference and product
 	$(call say,Python unit tests and cases)
 	$(BIN)/pytest -q -n $(JOBS) tests/unit tests/cases tests/reference
 
@@ -82,8 +82,9 @@ process: build tools faketime ## Real identity, policyd and proxies on loopback
 
 TOOLS := build/tools
 NGHTTP2 := nghttp2-client libnghttp2-14 libc-ares2 libev4 libjansson4 libjemalloc2 libxml2
+POSTGRESQL := postgresql-15 libpq5 libicu72 libldap-2.5-0 libxml2 libxslt1.1
 .PHONY: tools
-tools: $(TOOLS)/.go $(TOOLS)/.debian ## Get what process tests prove things with: h2spec and a reader (Go), nghttp and h2load (Debian)
+tools: $(TOOLS)/.go $(TOOLS)/.debian $(TOOLS)/.postgresql ## Get what tests prove things with: h2spec and a reader (Go), nghttp, h2load and PostgreSQL (Debian)
 
 # Pinned by go.sum. Without Go the tests that want it say so.
 $(TOOLS)/.go: $(wildcard tests/process/go/go.* tests/process/go/*/*.go)
@@ -112,6 +113,14 @@ $(TOOLS)/.node:
 	@if (cd $(TOOLS)/node && apt-get download --quiet --quiet $(NODE)) && \
 	  for package in $(TOOLS)/node/*.deb; do dpkg-deb --extract $$package $(TOOLS)/node; done; then touch $@; \
 	else echo "NOT THERE: a node's programs, which Debian's packages $(NODE) give"; fi
+
+# Where the distribution's own is installed, tests take that.
+$(TOOLS)/.postgresql:
+	$(call say,PostgreSQL in $(TOOLS))
+	@mkdir -p $(TOOLS)/postgresql
+	@if (cd $(TOOLS)/postgresql && apt-get download --quiet --quiet $(POSTGRESQL)) && \
+	  for package in $(TOOLS)/postgresql/*.deb; do dpkg-deb --extract $$package $(TOOLS)/postgresql; done; then touch $@; \
+	else echo "NOT THERE: PostgreSQL, which Debian's packages $(POSTGRESQL) give"; fi
 
 .PHONY: helm chart-tests images images-tests
 # Pinned by go.sum, like the programs of the process tests.
@@ -164,7 +173,7 @@ test-cluster: binding images kubernetes-node node-tools ## Everything on a real 
 	$(call say,Tests on a node)
 	$(BIN)/python -m tests.cluster test $(CLUSTER_ARGS)
 
-api: build kubernetes ## Tests against a real API server
+api: build kubernetes $(TOOLS)/.postgresql ## Tests against a real API server
 	$(call say,Tests against an API server)
 	$(BIN)/pytest -q tests/api tests/gateway
 

@@ -34,17 +34,11 @@ def server_context(svid: Svid, roots: Sequence[bytes], client: ssl.VerifyMode) -
     return context
 
 
-def web_context(key_pem: bytes, chain_pem: bytes, clients_pem: str | None = None) -> ssl.SSLContext:
-    """For accepting HTTP/1.1 from clients outside the mesh.
-
-    Where `clients_pem` is given, only from those whose certificate it verifies.
-    """
+def web_context(key_pem: bytes, chain_pem: bytes) -> ssl.SSLContext:
+    """For accepting HTTP/1.1 from clients outside the mesh; whose certificate counts, the caller says."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context, WEB_PROTOCOLS)
     context.num_tickets = 0
-    if clients_pem is not None:
-        context.load_verify_locations(cadata=clients_pem)
-        context.verify_mode = ssl.CERT_REQUIRED
     _load(context, key_pem + chain_pem)
     return context
 

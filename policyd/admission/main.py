@@ -15,23 +15,25 @@ import click
 from kubeapi.access import Access
 from kubeapi.client import Client
 from kubeapi.errors import AccessError
+from kubeapi.path import ResourcePath
 from policyd.admission.app import application
-from policyd.admission.bundles import BundleKeeper
-from policyd.admission.certificate import Material
 from policyd.admission.handlers import injector, validator
-from policyd.admission.keeper import CertificateKeeper
 from policyd.admission.metrics import AdmissionMetrics
 from policyd.admission.namespaces import NamespaceWatch
-from policyd.admission.server import WebhookServer
 from policyd.admission.settings import Settings
 from policyd.admission.unmeshed_watch import UnmeshedWatch
 from policyd.errors import PolicydError
+from policyd.serving.bundles import BundleKeeper
+from policyd.serving.certificate import Material
+from policyd.serving.keeper import CertificateKeeper
+from policyd.serving.server import Clients, WebServer
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.launch import launch
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
 FIELD_MANAGER = "policyd-injector"
+_GROUP = "admissionregistration.k8s.io"
 _FAULTS = (ConfigError, ListenError, AccessError, PolicydError, OSError)
 
 
@@ -72,7 +74,7 @@ class Parts:
     namespaces: NamespaceWatch
     keeper: CertificateKeeper
     bundles: tuple[BundleKeeper, ...]
-    server: WebhookServer
+    server: WebServer
     unmeshed: UnmeshedWatch
 
 
@@ -84,10 +86,11 @@ def _parts(settings: Settings, client: Client, metrics: AdmissionMetrics) -> Par
         "/validate": validator,
     }
     clients = settings.client_ca_file.read_text() if settings.client_ca_file is not None else None
-    server = WebhookServer(application(handlers, metrics), clients)
+    server = WebServer(application(handlers, metrics), None if clients is None else Clients(clients))
+    mutating, validating = settings.mutating_configuration, settings.validating_configuration
     bundles = (
-        BundleKeeper(client, "mutatingwebhookconfigurations", settings.mutating_configuration),
-        BundleKeeper(client, "validatingwebhookconfigurations", settings.validating_configuration),
+        BundleKeeper(client, ResourcePath(_GROUP, "v1", "mutatingwebhookconfigurations"), mutating),
+        BundleKeeper(client, ResourcePath(_GROUP, "v1", "validatingwebhookconfigurations"), validating),
     )
 
     def show(material: Material) -> None:

@@ -5,20 +5,20 @@ A refusal is a result, not an exception: that a chain was refused, or the store 
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from policyd.audit.chain import CHAIN_BROKEN, ROLLED_BACK, WRONG_WRITER, Head, Link, extended
-from policyd.audit.record import COLUMNS, Facets, Writer, read_facets, refuse_foreign
+from policyd.audit.database import Connection
+from policyd.audit.record import COLUMNS, QUOTED, Facets, Writer, read_facets, refuse_foreign
 from policyd.audit.store import Content
 from policyd.errors import ChainRefused
 
 MOST_ROLLBACKS = 10_000
 """Told roll-backs that are kept; by then nobody needs another."""
 _INSERT = (
-    f"INSERT INTO records (chain, sequence, sha256, json, {', '.join(COLUMNS)}) "  # noqa: S608 — our own words
+    f"INSERT INTO records (chain, sequence, sha256, json, {', '.join(QUOTED.values())}) "  # noqa: S608 — our own words
     f"VALUES ({', '.join('?' * (4 + len(COLUMNS)))})"
 )
 _CHAIN = """SELECT number, identity, pod_uid, head_sequence, head_sha256, removed_sequence, removed_sha256,
@@ -45,9 +45,7 @@ class Appended:
     added: tuple[Facets, ...] = ()
 
 
-def greet(
-    connection: sqlite3.Connection, writer: Writer, chain: bytes, acknowledged: Head
-) -> int | ChainRefused:
+def greet(connection: Connection, writer: Writer, chain: bytes, acknowledged: Head) -> int | ChainRefused:
     """Take up a chain. Where a writer was acknowledged what isn't here, the store was rolled back."""
     known = _known(connection, chain)
     if known is None:
@@ -63,7 +61,7 @@ def greet(
 
 
 def append(
-    connection: sqlite3.Connection, writer: Writer, chain: bytes, links: Sequence[Link], own: bool = False
+    connection: Connection, writer: Writer, chain: bytes, links: Sequence[Link], own: bool = False
 ) -> Appended | ChainRefused:
     """Add what is new of the records; `own`: policyd's, which may say everything."""
     known = _known(connection, chain) or _begun(connection, writer, chain)
@@ -85,7 +83,7 @@ def append(
 
 
 def _insert(
-    connection: sqlite3.Connection,
+    connection: Connection,
     number: int,
     links: Sequence[Link],
     heads: Sequence[Head],
@@ -105,7 +103,7 @@ def _insert(
     touch(connection, {version for each in facets for version in (each.table_version, each.facts_version)})
 
 
-def keep(connection: sqlite3.Connection, contents: Iterable[Content]) -> None:
+def keep(connection: Connection, contents: Iterable[Content]) -> None:
     """Keep bytes by their hash."""
     now = _now()
     connection.executemany(
@@ -115,29 +113,29 @@ def keep(connection: sqlite3.Connection, contents: Iterable[Content]) -> None:
     )
 
 
-def touch(connection: sqlite3.Connection, versions: Iterable[str | None]) -> None:
+def touch(connection: Connection, versions: Iterable[str | None]) -> None:
     """Say that bytes are still of use."""
     now = _now()
     rows = [(now, version) for version in versions if version is not None]
     connection.executemany("UPDATE contents SET used_millis = ? WHERE version = ?", rows)
 
 
-def _known(connection: sqlite3.Connection, chain: bytes) -> _Known | None:
+def _known(connection: Connection, chain: bytes) -> _Known | None:
     row = connection.execute(_CHAIN, (chain,)).fetchone()
     if row is None:
         return None
     return _Known(row[0], row[1], row[2], Head(row[3], row[4]), Head(row[5], row[6]), row[7])
 
 
-def _begun(connection: sqlite3.Connection, writer: Writer, chain: bytes) -> _Known:
+def _begun(connection: Connection, writer: Writer, chain: bytes) -> _Known:
     who = (writer.identity, writer.pod_uid, writer.namespace, writer.pod, writer.workload)
     begin = Head()
     done = connection.execute(
         "INSERT INTO chains (chain, identity, pod_uid, namespace, pod, workload, head_sequence, head_sha256, "
-        "removed_sequence, removed_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "removed_sequence, removed_sha256) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number",
         (chain, *who, begin.sequence, begin.sha256, begin.sequence, begin.sha256),
-    )
-    return _Known(done.lastrowid or 0, writer.identity, writer.pod_uid, begin, begin, None)
+    ).fetchone()
+    return _Known(done[0], writer.identity, writer.pod_uid, begin, begin, None)
 
 
 def _refusal(known: _Known, writer: Writer) -> ChainRefused | None:
@@ -148,7 +146,7 @@ def _refusal(known: _Known, writer: Writer) -> ChainRefused | None:
     return None
 
 
-def _refuse_other(connection: sqlite3.Connection, known: _Known, links: Sequence[Link]) -> None:
+def _refuse_other(connection: Connection, known: _Known, links: Sequence[Link]) -> None:
     """Raise ChainRefused where a sequence that is kept comes again with other bytes."""
     for link in links:
         if known.removed.sequence < link.sequence <= known.head.sequence:
@@ -159,7 +157,7 @@ def _refuse_other(connection: sqlite3.Connection, known: _Known, links: Sequence
                 raise ChainRefused(CHAIN_BROKEN, f"{link.sequence} is kept already, and was another record")
 
 
-def _has(connection: sqlite3.Connection, known: _Known, said: Head) -> bool:
+def _has(connection: Connection, known: _Known, said: Head) -> bool:
     """Whether the store has the record, or had it: what retention removed can't be compared."""
     if said.sequence <= known.removed.sequence:
         return said.sequence < known.removed.sequence or said.sha256 == known.removed.sha256
@@ -170,13 +168,13 @@ def _has(connection: sqlite3.Connection, known: _Known, said: Head) -> bool:
 
 
 def _rolled_back(
-    connection: sqlite3.Connection, writer: Writer, chain: bytes, said: Head, known: int
+    connection: Connection, writer: Writer, chain: bytes, said: Head, known: int
 ) -> ChainRefused:
     (kept,) = connection.execute("SELECT count(*) FROM rollbacks").fetchone()
     if kept < MOST_ROLLBACKS:
         connection.execute(
-            "INSERT OR IGNORE INTO rollbacks (chain, sequence, sha256, identity, known, at_millis) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO rollbacks (chain, sequence, sha256, identity, known, at_millis) "
+            "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (chain, said.sequence, said.sha256, writer.identity, known, _now()),
         )
     connection.execute("UPDATE chains SET refused = ? WHERE chain = ?", (ROLLED_BACK, chain))

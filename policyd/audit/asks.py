@@ -60,11 +60,11 @@ def _denials(store: Reading, question: Mapping[str, Any]) -> Answer:
     fields = (given.since, given.until, given.namespace, given.workload, given.reason, given.peer)
     wanted = Filter(*fields, events, given.after)
     last = store.last_place()
-    gaps = [{**_record(row), "writer": row["writer"]} for row in store.gaps(wanted)]
+    gaps = [{**record_of(row), "writer": row["writer"]} for row in store.gaps(wanted)]
     if asked.by == "group":
         return {"denials": store.groups(wanted, asked.limit), "gaps": gaps, "last": last}
     rows = {row["id"] or row["place"]: row for row in store.records(wanted, asked.limit)}.values()
-    return {"denials": [_record(row) for row in rows], "gaps": gaps, "last": last}
+    return {"denials": [record_of(row) for row in rows], "gaps": gaps, "last": last}
 
 
 def _denial(store: Reading, question: Mapping[str, Any]) -> Answer:
@@ -80,12 +80,12 @@ def _denial(store: Reading, question: Mapping[str, Any]) -> Answer:
         return {"error": f"{identifier}: no such denial is kept", "code": "unknown"}
     if len(found) > 1:
         rows = list(found.values())[:MOST_CANDIDATES]
-        return {"ambiguous": [_record(row) for row in rows], "count": len(found)}
-    return {"denial": _record(next(iter(found.values())))}
+        return {"ambiguous": [record_of(row) for row in rows], "count": len(found)}
+    return {"denial": record_of(next(iter(found.values())))}
 
 
 def _tables(store: Reading, question: Mapping[str, Any]) -> Answer:
-    return {"tables": [_record(row) for row in store.tables(str(question.get("workload")), MOST_ROWS)]}
+    return {"tables": [record_of(row) for row in store.tables(str(question.get("workload")), MOST_ROWS)]}
 
 
 def _table(store: Reading, question: Mapping[str, Any]) -> Answer:
@@ -96,7 +96,7 @@ def _table(store: Reading, question: Mapping[str, Any]) -> Answer:
     return {"version": version, "content": base64.b64encode(content).decode()}
 
 
-def _record(row: Row) -> dict[str, Any]:
+def record_of(row: Row) -> dict[str, Any]:
     """Return a record with its place; one that can't be read says so."""
     try:
         decoded = msgspec.json.decode(row["json"])

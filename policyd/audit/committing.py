@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from policyd.audit import schema
+from policyd.audit.database import Connection, Database
 from policyd.errors import AuditError, ChainRefused, StoreUnavailable
 
 COMMIT_SECONDS = 0.003
@@ -27,8 +25,8 @@ AGAIN_SECONDS = 1.0
 TICK_SECONDS = 0.5
 _STOP = None
 
-Work = Callable[[sqlite3.Connection], Any]
-Upkeep = Callable[[sqlite3.Connection], None]
+Work = Callable[[Connection], Any]
+Upkeep = Callable[[Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +44,15 @@ class _Bug(StoreUnavailable):
 class Committer:
     """Runs work in transactions. A refusal that work returns is raised to whoever waits, and committed."""
 
-    def __init__(self, folder: Path, upkeep: Upkeep) -> None:
+    def __init__(self, database: Database, upkeep: Upkeep) -> None:
         """`upkeep` runs on the same thread, outside of transactions, twice a second and at the end."""
         self.problem: str | None = "not opened yet"
         """Why nothing can be written; None while it can."""
-        self._folder = folder
+        self._database = database
         self._upkeep = upkeep
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MOST_JOBS)
         self._again: list[_Job] = []
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self._rest_until = 0.0
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
@@ -121,8 +119,8 @@ class Committer:
             return
         results: list[Any] = []
 
-        def all_of_them(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
+        def all_of_them(connection: Connection) -> None:
+            self._database.begin(connection)
             results.extend(job.work(connection) for job in waiting)
             connection.execute("COMMIT")
 
@@ -141,23 +139,23 @@ class Committer:
         """Run on an open database. After a failure it is opened anew: its state isn't known."""
         try:
             work(self._opened())
-        except (sqlite3.Error, OSError, AuditError) as error:
-            self._failed(str(error))
-            return StoreUnavailable(str(error))
         except Exception as error:  # a bug must not silence the trail for good
+            if isinstance(error, (*self._database.faults, AuditError)):
+                self._failed(str(error))
+                return StoreUnavailable(str(error))
             structlog.get_logger().exception("audit_store_bug")
             self._close()
             return _Bug(f"internal error: {type(error).__name__}")
         if self.problem is not None:
-            structlog.get_logger().info("audit_store_works", folder=str(self._folder))
+            structlog.get_logger().info("audit_store_works", where=self._database.where)
         self.problem = None
         return None
 
-    def _opened(self) -> sqlite3.Connection:
+    def _opened(self) -> Connection:
         if self._connection is None:
             if time.monotonic() < self._rest_until:
                 raise StoreUnavailable(self.problem or "resting")
-            self._connection = schema.open_writer(schema.prepare(self._folder))
+            self._connection = self._database.writer()
         return self._connection
 
     def _close(self) -> None:
@@ -168,7 +166,7 @@ class Committer:
 
     def _failed(self, problem: str) -> None:
         if problem != self.problem:
-            structlog.get_logger().error("audit_store_failed", folder=str(self._folder), problem=problem)
+            structlog.get_logger().error("audit_store_failed", where=self._database.where, problem=problem)
         self.problem = problem
         if self._connection is not None or time.monotonic() >= self._rest_until:
             self._rest_until = time.monotonic() + AGAIN_SECONDS

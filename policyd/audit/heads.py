@@ -17,7 +17,8 @@ from typing import Protocol
 CONTEXT = b"policyd.v1.AuditHeads\x00"
 MOST_BYTES = 8 * 1024 * 1024
 """Above this the file begins anew with one line of everything."""
-_FIRST = "0" * 64
+FIRST = "0" * 64
+"""What the first line of all names as the line before it."""
 
 HeadRow = Mapping[str, object]
 
@@ -31,6 +32,22 @@ class Signer(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """ECDSA P-256 with SHA-256, ASN.1 DER."""
+
+
+def signed_line(
+    signer: Signer, content: Mapping[str, object], held: tuple[bytes, ...] | None
+) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return a signed line and the certificates it is checked by, which are in it unless they are `held`."""
+    payload = json.dumps(content, ensure_ascii=False)
+    while True:  # a renewal between the two gives another key than the chain's
+        chain = tuple(signer.chain)
+        signature = signer.sign(CONTEXT + payload.encode())
+        if chain == tuple(signer.chain):
+            break
+    line: dict[str, object] = {"payload": payload, "signature": _text(signature)}
+    if chain != held:
+        line["chain"] = [_text(each) for each in chain]
+    return json.dumps(line, ensure_ascii=False).encode(), chain
 
 
 class HeadsFile:
@@ -55,34 +72,23 @@ class HeadsFile:
     def write(self, content: Mapping[str, object], anew: bool = False) -> str:
         """Append a signed line, durably; `anew`: as the first of a new file. Return the line's hash."""
         previous = self._last() if self._previous is None else self._previous
-        chain, signature, payload = self._signed({**content, "previous": previous})
-        line: dict[str, object] = {"payload": payload, "signature": _text(signature)}
-        if anew or chain != self._chain:
-            line["chain"] = [_text(each) for each in chain]
-        encoded = json.dumps(line, ensure_ascii=False).encode()
+        held = None if anew else self._chain
+        encoded, chain = signed_line(self._signer, {**content, "previous": previous}, held)
         self._replace(encoded + b"\n") if anew else self._append(encoded + b"\n")
         self._chain, self._previous = chain, hashlib.sha256(encoded).hexdigest()
         return self._previous
-
-    def _signed(self, content: Mapping[str, object]) -> tuple[tuple[bytes, ...], bytes, str]:
-        payload = json.dumps(content, ensure_ascii=False)
-        while True:  # a renewal between the two gives another key than the chain's
-            chain = tuple(self._signer.chain)
-            signature = self._signer.sign(CONTEXT + payload.encode())
-            if chain == tuple(self._signer.chain):
-                return chain, signature, payload
 
     def _last(self) -> str:
         """Return the hash of the last whole line; one torn by a crash is ended and stays."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            return _FIRST
+            return FIRST
         if content and not content.endswith(b"\n"):
             self._append(b"\n")
             content = content.rpartition(b"\n")[0] + b"\n"
         lines = content.splitlines()
-        return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST
+        return hashlib.sha256(lines[-1]).hexdigest() if lines else FIRST
 
     def _append(self, encoded: bytes) -> None:
         file = os.open(

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from policyd.audit.record import COLUMNS, TABLE
-from policyd.audit.schema import DATABASE, open_reader
+from policyd.audit.database import Database
+from policyd.audit.record import QUOTED, TABLE
 from policyd.audit.store import GAP_EVENTS, MOST_ROWS, Filter, Row
-from policyd.errors import StoreUnavailable
 
 MOST_TABLES = 500
 """Tables of one workload that a question goes back to."""
@@ -34,29 +30,32 @@ _ACCOUNT = re.compile(r"[a-z0-9.-]+/[a-z0-9.-]+", re.ASCII)
 
 
 class Queries:
-    """What is read of a store's folder, by policyd or by a command while policyd isn't there."""
+    """What is read of a store, by policyd or by a command while policyd isn't there."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / DATABASE
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def find(self, identifier: str) -> list[Row]:
-        """Return the records of an id, or of every id that begins so; at most MOST_ROWS."""
+    def find(self, identifier: str, namespace: str | None = None) -> list[Row]:
+        """Return the records of an id, or of every id that begins so, of a namespace; at most MOST_ROWS."""
         if not IDENTIFIER.fullmatch(identifier):
             return []
         text = identifier.lower()
         return self._rows(
-            f"SELECT {_listed()} FROM records WHERE id >= ? AND id < ? ORDER BY id, place LIMIT ?",  # noqa: S608
-            (text, text + "~", MOST_ROWS),
+            f"SELECT {_listed()} FROM records WHERE id >= ? AND id < ? "  # noqa: S608
+            "AND (CAST(? AS TEXT) IS NULL OR namespace = ?) ORDER BY id, place LIMIT ?",
+            (text, text + "~", namespace, namespace, MOST_ROWS),
         )
 
     def groups(self, wanted: Filter, limit: int) -> list[Row]:
         """Return equal denials as one row each, the most frequent first."""
-        where, values = _where(wanted)
-        columns, equal = ", ".join(_GROUP), ", ".join(f"equal.{name}" for name in _GROUP)
+        where, values = self._where(wanted)
+        names = [QUOTED[name] for name in _GROUP]
+        columns, equal = ", ".join(names), ", ".join(f"equal.{name}" for name in names)
         # A writer that had to begin another chain may deliver again what it doesn't know to be kept.
         return self._rows(
             f"SELECT {equal}, denials, first, last, records.id AS example, records.path AS path FROM ("  # noqa: S608
-            f"SELECT {columns}, COUNT(DISTINCT COALESCE(id, place)) AS denials, MIN(time_millis) AS first, "
+            f"SELECT {columns}, COUNT(DISTINCT COALESCE(id, CAST(place AS TEXT))) AS denials, "
+            "MIN(time_millis) AS first, "
             f"MAX(time_millis) AS last, MAX(place) AS newest FROM records WHERE {where} "
             f"GROUP BY {columns} ORDER BY denials DESC, last DESC LIMIT ?) AS equal "
             "JOIN records ON records.place = equal.newest ORDER BY denials DESC, last DESC",
@@ -65,7 +64,7 @@ class Queries:
 
     def records(self, wanted: Filter, limit: int) -> list[Row]:
         """Return the newest records, the oldest of them first; with `after` the next ones."""
-        where, values = _where(wanted)
+        where, values = self._where(wanted)
         order = "place" if wanted.after else "place DESC"
         rows = self._rows(
             f"SELECT {_listed()} FROM records WHERE {where} ORDER BY {order} LIMIT ?",  # noqa: S608
@@ -81,7 +80,7 @@ class Queries:
             "FROM records JOIN chains ON chains.number = records.chain "
             f"WHERE event IN ({marks}) AND place > ? "
             "AND (time_millis IS NULL OR time_millis BETWEEN ? AND ?) "
-            "AND (? IS NULL OR chains.namespace = ?) ORDER BY place DESC LIMIT ?",
+            "AND (CAST(? AS TEXT) IS NULL OR chains.namespace = ?) ORDER BY place DESC LIMIT ?",
             (
                 *GAP_EVENTS,
                 wanted.after,
@@ -115,44 +114,36 @@ class Queries:
         return int(self._rows("SELECT COUNT(*) AS told FROM rollbacks", ())[0]["told"])
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[Row]:
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [dict(row) for row in connection.execute(sql, values)]
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(open_reader(self._path)) as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
+    def _where(self, wanted: Filter) -> tuple[str, list[Any]]:
+        """Return a condition and its values."""
+        marks = ", ".join("?" * len(wanted.events))
+        conditions: list[tuple[str, Sequence[Any]]] = [(f"event IN ({marks})", wanted.events)]
+        for column, value in (
+            ("time_millis >= ?", wanted.since),
+            ("time_millis < ?", wanted.until),
+            ("namespace = ?", wanted.namespace),
+            ("workload = ?", wanted.workload),
+            ("reason = ?", wanted.reason),
+            ("place < ?", wanted.before),
+        ):
+            if value is not None:
+                conditions.append((column, (value,)))
+        if wanted.after:
+            conditions.append(("place > ?", (wanted.after,)))
+        if wanted.peer is not None:
+            conditions.append(self._peer(wanted.peer))
+        values = [each for _, given in conditions for each in given]
+        return " AND ".join(text for text, _ in conditions), values
+
+    def _peer(self, text: str) -> tuple[str, Sequence[Any]]:
+        if not _ACCOUNT.fullmatch(text):
+            return "peer = ?", (text,)
+        namespace, _, name = text.partition("/")
+        return self._database.account_pattern, (namespace, name)
 
 
 def _listed() -> str:
-    return ", ".join(f"records.{name}" for name in ("place", "sequence", "json", *COLUMNS))
-
-
-def _where(wanted: Filter) -> tuple[str, list[Any]]:
-    """Return a condition and its values."""
-    marks = ", ".join("?" * len(wanted.events))
-    conditions: list[tuple[str, Sequence[Any]]] = [(f"event IN ({marks})", wanted.events)]
-    for column, value in (
-        ("time_millis >= ?", wanted.since),
-        ("time_millis < ?", wanted.until),
-        ("namespace = ?", wanted.namespace),
-        ("workload = ?", wanted.workload),
-        ("reason = ?", wanted.reason),
-    ):
-        if value is not None:
-            conditions.append((column, (value,)))
-    if wanted.after:
-        conditions.append(("place > ?", (wanted.after,)))
-    if wanted.peer is not None:
-        conditions.append(_peer(wanted.peer))
-    return " AND ".join(text for text, _ in conditions), [each for _, values in conditions for each in values]
-
-
-def _peer(text: str) -> tuple[str, Sequence[Any]]:
-    if not _ACCOUNT.fullmatch(text):
-        return "peer = ?", (text,)
-    namespace, _, name = text.partition("/")
-    return "peer GLOB ?", (f"spiffe://*/ns/{namespace}/sa/{name}",)
+    return ", ".join(f"records.{name}" for name in ("place", "sequence", "json", *QUOTED.values()))

@@ -96,6 +96,8 @@ class Facets(msgspec.Struct, frozen=True):
 
 
 COLUMNS = Facets.__struct_fields__
+QUOTED = {name: f'"{name}"' for name in COLUMNS}
+"""As statements name them: one is a word of SQL."""
 _DECODER = msgspec.json.Decoder(_Line)
 
 

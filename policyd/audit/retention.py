@@ -6,12 +6,12 @@ nobody signed for. Who writes most loses the oldest first, so that one namespace
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
 from policyd.audit.chain import Head
+from policyd.audit.database import Connection
 
 SHARE = 10
 """One part in so many of the biggest namespace's records goes at a time, until the size is right."""
@@ -38,16 +38,7 @@ class Removal:
     upto: Head
 
 
-def used_bytes(connection: sqlite3.Connection) -> int:
-    """Return the size of what is kept, free pages aside."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
-
-
-def by_age(connection: sqlite3.Connection, cutoff: int) -> list[Removal]:
+def by_age(connection: Connection, cutoff: int) -> list[Removal]:
     """Plan to remove what is older than `cutoff` (ms), up to the first record of a chain that isn't."""
     found = []
     chains = connection.execute(
@@ -60,7 +51,7 @@ def by_age(connection: sqlite3.Connection, cutoff: int) -> list[Removal]:
     return found
 
 
-def _before_young(connection: sqlite3.Connection, number: int, head: int, cutoff: int) -> Head | None:
+def _before_young(connection: Connection, number: int, head: int, cutoff: int) -> Head | None:
     """Return the last record before the first that isn't old; None where nothing goes."""
     young = connection.execute(
         "SELECT sequence FROM records WHERE chain = ? AND time_millis >= ? ORDER BY sequence LIMIT 1",
@@ -74,7 +65,7 @@ def _before_young(connection: sqlite3.Connection, number: int, head: int, cutoff
     return None if old is None else _head_at(connection, number, upto)
 
 
-def by_size(connection: sqlite3.Connection) -> list[Removal]:
+def by_size(connection: Connection) -> list[Removal]:
     """Plan to remove a share of the oldest records of the namespace that has most."""
     biggest = connection.execute(
         "SELECT namespace, SUM(head_sequence - removed_sequence) AS kept FROM chains "
@@ -84,26 +75,26 @@ def by_size(connection: sqlite3.Connection) -> list[Removal]:
         return []
     within = "FROM records JOIN chains ON chains.number = records.chain WHERE chains.namespace = ?"
     last = connection.execute(
-        f"SELECT place {within} ORDER BY place LIMIT 1 OFFSET ?", (biggest[0], biggest[1] // SHARE)
+        f"SELECT place {within} ORDER BY place LIMIT 1 OFFSET ?", (biggest[0], int(biggest[1]) // SHARE)
     ).fetchone()
     if last is None:
         return []
     rows = connection.execute(
-        f"SELECT number, chains.chain, MAX(sequence) {within} AND place <= ? GROUP BY number",
+        f"SELECT number, chains.chain, MAX(sequence) {within} AND place <= ? GROUP BY number, chains.chain",
         (biggest[0], last[0]),
     ).fetchall()
     heads = ((number, chain, _head_at(connection, number, upto)) for number, chain, upto in rows)
     return [Removal(number, chain, head) for number, chain, head in heads if head is not None]
 
 
-def _head_at(connection: sqlite3.Connection, number: int, sequence: int) -> Head | None:
+def _head_at(connection: Connection, number: int, sequence: int) -> Head | None:
     row = connection.execute(
         "SELECT sha256 FROM records WHERE chain = ? AND sequence = ?", (number, sequence)
     ).fetchone()
     return None if row is None else Head(sequence, row[0])
 
 
-def remove(connection: sqlite3.Connection, removals: Iterable[Removal]) -> Iterator[bool]:
+def remove(connection: Connection, removals: Iterable[Removal]) -> Iterator[bool]:
     """Remove the planned, a bounded piece with each step; each step is for a transaction of its own."""
     for removal in removals:
         (begin,) = connection.execute(
@@ -124,7 +115,7 @@ def remove(connection: sqlite3.Connection, removals: Iterable[Removal]) -> Itera
             yield True
 
 
-def forget_excess(connection: sqlite3.Connection, most_bytes: int) -> None:
+def forget_excess(connection: Connection, most_bytes: int) -> None:
     """Remove the bytes that were of use longest ago, until the rest is within the bound."""
     (size,) = connection.execute("SELECT COALESCE(SUM(length(content)), 0) FROM contents").fetchone()
     if size <= most_bytes:
@@ -139,7 +130,7 @@ def forget_excess(connection: sqlite3.Connection, most_bytes: int) -> None:
         size -= length
 
 
-def forget_contents(connection: sqlite3.Connection, cutoff: int) -> None:
+def forget_contents(connection: Connection, cutoff: int) -> None:
     """Remove bytes that no kept record can name: of no use since `cutoff`, or since the oldest record."""
     (oldest,) = connection.execute("SELECT MIN(time_millis) FROM records").fetchone()
     before = max(cutoff, oldest if oldest is not None else cutoff) - _CONTENT_GRACE_MILLIS

@@ -1,4 +1,4 @@
-"""What keeps the trail, as the rest of policyd sees it. One implementation: `policyd.audit.sqlite`."""
+"""What keeps the trail, as the rest of policyd sees it; `policyd.audit.keeping` does, on either database."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ class Filter:
     events: tuple[str, ...] = (DENIAL,)
     after: int = 0
     """Only records that were stored after this place."""
+    before: int | None = None
+    """Only records that were stored before this place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Standing:
     """How the store is. `problem` is None while it works."""
 
     folder: str
+    """Where it is: a folder, or how a database is reached, without secrets."""
     problem: str | None
     records: int
     """Records kept since the process began."""
@@ -61,8 +64,8 @@ class Standing:
 class Reading(Protocol):
     """Questions. Each may take a while: call them in a thread. Raises StoreUnavailable."""
 
-    def find(self, identifier: str) -> list[Row]:
-        """Return the records of an id, or of every id that begins so; at most MOST_ROWS."""
+    def find(self, identifier: str, namespace: str | None = None) -> list[Row]:
+        """Return the records of an id, or of every id that begins so, of a namespace; at most MOST_ROWS."""
 
     def groups(self, wanted: Filter, limit: int) -> list[Row]:
         """Return equal denials as one row each, the most frequent first."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from policyd.audit.verify_columns import columns_of
-from policyd.audit.verify_heads import Finding, Said, read_heads
+from policyd.audit.verify_heads import Finding, Said, heads_of
 
 Version = Callable[[bytes], str]
 """The version of a snapshot's bytes, `sha256:…`; raises where they are none."""
@@ -48,24 +48,87 @@ class Result:
         return "tampered" if self.tampered else "ok"
 
 
+class Trail(Protocol):
+    """A store as a verifier reads it: one state of it, however long that takes."""
+
+    @property
+    def name(self) -> str:
+        """As findings call it."""
+
+    def reading(self) -> AbstractContextManager[Any]:
+        """Open; rows have their columns by name, and in order."""
+
+    def heads(self, connection: Any) -> bytes:
+        """Return the signed lines, a newline after each. Raises OSError."""
+
+    def damage(self, connection: Any) -> str | None:
+        """Return what the database itself says is wrong with it."""
+
+    def text(self, value: Any) -> Any:
+        """Return a column's value as this database holds it."""
+
+
 def verify(folder: Path, version: Version, roots: tuple[bytes, ...] = ()) -> Result:
-    """Read a store whole. `roots` (DER) are whom signatures must come from; none: whoever signed."""
+    """Read a store in a folder whole. `roots` (DER): whom signatures must come from; none: whoever signed."""
+    return verify_trail(_Folder(folder), version, roots)
+
+
+def verify_trail(trail: Trail, version: Version, roots: tuple[bytes, ...] = ()) -> Result:
+    """Read a store whole, wherever it is."""
     result = Result()
-    heads = read_heads(folder / "heads.jsonl", roots)
-    database = folder / "audit.sqlite"
     try:
-        with closing(_open(database)) as connection:
-            connection.execute("BEGIN")  # one state of the database, however long it takes
-            known = _read(connection, result, heads, version)
+        with trail.reading() as connection:
+            heads = _heads(trail, connection, roots)
+            known = _read(connection, result, heads, (trail, version))
             _compare(result, known, heads, _meta(connection))
-            again = read_heads(folder / "heads.jsonl", roots)  # a living policyd may have signed meanwhile
+            again = _heads(trail, connection, roots)  # a living policyd may have signed meanwhile
             _compare_file(result, _meta(connection), (heads, again))
             _told(connection, result, heads)
-    except (sqlite3.Error, LookupError, TypeError, ValueError, AttributeError) as error:
-        result.tampered.append(Finding("the database can't be read", f"{database.name}: {error}"))
-    result.tampered += heads.problems
-    result.notes += heads.notes
+            result.tampered += heads.problems
+            result.notes += heads.notes
+    except trail_faults() as error:
+        result.tampered.append(Finding("the database can't be read", f"{trail.name}: {error}"))
     return result
+
+
+def trail_faults() -> tuple[type[Exception], ...]:
+    """Return what a database that isn't one, or isn't there, raises."""
+    return (sqlite3.Error, OSError, LookupError, TypeError, ValueError, AttributeError)
+
+
+def _heads(trail: Trail, connection: Any, roots: tuple[bytes, ...]) -> Said:
+    try:
+        return heads_of(trail.heads(connection), roots)
+    except OSError as error:
+        said = Said()
+        said.problems.append(Finding("the heads can't be read", error.strerror or ""))
+        return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """An SQLite database, and the file of heads beside it."""
+
+    folder: Path
+    name: str = "audit.sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with closing(_open(self.folder / self.name)) as connection:
+            # One state of the database; of the file, whatever a living policyd writes meanwhile.
+            connection.execute("BEGIN")
+            yield connection
+
+    def heads(self, connection: Any) -> bytes:
+        del connection
+        return (self.folder / "heads.jsonl").read_bytes()
+
+    def damage(self, connection: Any) -> str | None:
+        (problem,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        return None if problem == "ok" else str(problem)
+
+    def text(self, value: Any) -> Any:
+        return value
 
 
 def _open(database: Path) -> sqlite3.Connection:
@@ -76,21 +139,22 @@ def _open(database: Path) -> sqlite3.Connection:
     return connection
 
 
-def _meta(connection: sqlite3.Connection) -> Mapping[str, str]:
+def _meta(connection: Any) -> Mapping[str, str]:
     return {row["name"]: row["value"] for row in connection.execute("SELECT name, value FROM meta")}
 
 
 def _read(
-    connection: sqlite3.Connection, result: Result, heads: Said, version: Version
+    connection: Any, result: Result, heads: Said, how: tuple[Trail, Version]
 ) -> dict[str, tuple[Chain, _Seen]]:
     """Check every chain by itself, and everything that is kept by hash."""
-    (problem,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if problem != "ok":
+    trail, version = how
+    problem = trail.damage(connection)
+    if problem is not None:
         result.tampered.append(Finding("the database is damaged", problem))
     found: dict[str, tuple[Chain, _Seen]] = {}
     for row in connection.execute("SELECT * FROM chains ORDER BY number").fetchall():
         chain = _chain(row)
-        found[chain.name] = (chain, _check_chain(connection, chain, result, heads.asked(chain.name)))
+        found[chain.name] = (chain, _check_chain(connection, chain, (trail, result), heads.asked(chain.name)))
     (stray,) = connection.execute(
         "SELECT COUNT(*) FROM records WHERE chain NOT IN (SELECT number FROM chains)"
     ).fetchone()
@@ -101,7 +165,7 @@ def _read(
     return found
 
 
-def _chain(row: sqlite3.Row) -> Chain:
+def _chain(row: Any) -> Chain:
     names = {"identity": "identity", "podUID": "pod_uid", "namespace": "namespace", "pod": "pod"}
     return Chain(
         row["number"],
@@ -120,10 +184,9 @@ class _Seen:
     hashes: dict[int, bytes] = field(default_factory=dict)
 
 
-def _check_chain(
-    connection: sqlite3.Connection, chain: Chain, result: Result, asked: frozenset[int]
-) -> _Seen:
+def _check_chain(connection: Any, chain: Chain, into: tuple[Trail, Result], asked: frozenset[int]) -> _Seen:
     """Follow a chain from its kept beginning. The first that is wrong is named, the rest not looked at."""
+    trail, result = into
     seen = _Seen({chain.removed[0]: chain.removed[1]})
     previous, sequence = chain.removed[1], chain.removed[0]
     if sequence == 0 and previous != _ORIGIN:
@@ -131,7 +194,7 @@ def _check_chain(
     rows = connection.execute("SELECT * FROM records WHERE chain = ? ORDER BY sequence", (chain.number,))
     for row in rows:
         sequence += 1
-        problem = _problem(chain, row, sequence, previous)
+        problem = _problem(chain, row, (sequence, previous), trail)
         if problem is not None:
             result.tampered.append(Finding(problem, chain=chain.name, sequence=sequence))
             return seen
@@ -152,8 +215,9 @@ def _check_chain(
     return seen
 
 
-def _problem(chain: Chain, row: sqlite3.Row, sequence: int, previous: bytes) -> str | None:
-    """Say what is wrong with a record that should be the one after `previous`."""
+def _problem(chain: Chain, row: Any, due: tuple[int, bytes], trail: Trail) -> str | None:
+    """Say what is wrong with a record that should have a sequence, and follow a hash."""
+    sequence, previous = due
     if row["sequence"] != sequence:
         return "a record is missing"
     if not isinstance(row["json"], bytes):
@@ -163,11 +227,13 @@ def _problem(chain: Chain, row: sqlite3.Row, sequence: int, previous: bytes) -> 
         hashed.update(part)
     if hashed.digest() != row["sha256"]:
         return "the record isn't the one that was delivered"
-    wrong = next((name for name, value in columns_of(row["json"]).items() if row[name] != value), None)
+    wrong = next(
+        (name for name, value in columns_of(row["json"]).items() if row[name] != trail.text(value)), None
+    )
     return None if wrong is None else f"column {wrong} says otherwise than the record"
 
 
-def _check_contents(connection: sqlite3.Connection, result: Result, version: Version) -> None:
+def _check_contents(connection: Any, result: Result, version: Version) -> None:
     for row in connection.execute("SELECT version, kind, content FROM contents"):
         try:
             found = version(row["content"]) if row["kind"] == "table" else _sha256(row["content"])
@@ -228,7 +294,7 @@ def _compare_file(result: Result, meta: Mapping[str, str], readings: tuple[Said,
         result.tampered.append(Finding("heads.jsonl lacks the line that was written last", last))
 
 
-def _told(connection: sqlite3.Connection, result: Result, heads: Said) -> None:
+def _told(connection: Any, result: Result, heads: Said) -> None:
     """Pass on what returning writers said: that the store lacks what it acknowledged."""
     (kept,) = connection.execute("SELECT COUNT(*) FROM rollbacks").fetchone()
     if kept < heads.rollbacks:

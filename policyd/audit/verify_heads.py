@@ -8,7 +8,6 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -72,14 +71,9 @@ class Said:
         return frozenset(self._asked.get(chain, ()))
 
 
-def read_heads(path: Path, roots: Sequence[bytes]) -> Said:
-    """Read the file; each line must be signed, and name the line before it."""
+def heads_of(content: bytes, roots: Sequence[bytes]) -> Said:
+    """Read the lines; each must be signed, and name the line before it."""
     said = Said()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        said.problems.append(Finding(f"{path.name} can't be read", error.strerror or ""))
-        return said
     chain: tuple[bytes, ...] = ()
     previous: str | None = None  # any: a file that was begun anew goes on from the one before
     for number, line in enumerate(content.split(b"\n")[: content.count(b"\n")], 1):
@@ -90,14 +84,10 @@ def read_heads(path: Path, roots: Sequence[bytes]) -> Said:
             previous = previous or _FIRST
             continue
         except _UNREADABLE as error:
-            said.problems.append(
-                Finding(f"{path.name} line {number}", str(error) or "its signature is wrong")
-            )
+            said.problems.append(Finding(f"heads, line {number}", str(error) or "its signature is wrong"))
             return said
         if previous is not None and payload["previous"] != previous:
-            said.problems.append(
-                Finding(f"{path.name} line {number}", "the line before is missing or another")
-            )
+            said.problems.append(Finding(f"heads, line {number}", "the line before is missing or another"))
         previous = hashlib.sha256(line).hexdigest()
         said.lines |= {previous, payload["previous"]}
         said.store = said.store or payload["store"]

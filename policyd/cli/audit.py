@@ -10,14 +10,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from policyd import engine
-from policyd.audit.verify import Result, verify
+from policyd.audit.verify import Result, verify, verify_trail
 from policyd.audit.verify_heads import Finding
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format, output_option
 from policyd.cli.output import console, print_data
 from policyd.cli.running import ask_up
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 
 
 @click.group("audit")
@@ -43,8 +43,14 @@ def command() -> None:
     metavar="FILE",
     help="PEM: whom policyd's certificate must lead to.  [default: those of the running `policyctl up`]",
 )
+@click.option(
+    "--postgres",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A store in PostgreSQL: a file with its connection string.",
+)
 @output_option
-def verify_command(store: Path | None, roots: Path | None, output: Format) -> int:
+def verify_command(store: Path | None, roots: Path | None, postgres: Path | None, output: Format) -> int:
     """Check every record of a store against its chain, and the ends of all chains against what was signed.
 
     Finds edited, deleted, swapped and inserted records, shortened chains, deleted files, and a database that
@@ -56,14 +62,28 @@ def verify_command(store: Path | None, roots: Path | None, output: Format) -> in
     Examples:
       policyctl audit verify
       policyctl audit verify --store /var/lib/policyd/audit --roots roots.pem
+      policyctl audit verify --postgres connection.txt --roots roots.pem
       policyctl audit verify -o json
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
+    if postgres is not None:
+        return _verify_postgres(postgres, () if roots is None else _roots(roots), output)
     folder, trusted = _places(store, roots)
     if not any((folder / name).exists() for name in ("audit.sqlite", "heads.jsonl")):
         raise Failure(f"{folder}: no audit store", ExitCode.NOT_FOUND)
-    result = verify(folder, engine.version, trusted)
+    return _say(str(folder), verify(folder, engine.version, trusted), output)
+
+
+def _verify_postgres(connection: Path, roots: tuple[bytes, ...], output: Format) -> int:
+    from policyd.audit.verify_postgres import PostgresTrail  # noqa: PLC0415 — a database's client
+
+    if not connection.is_file():
+        raise Failure(f"{connection}: no such file", ExitCode.NOT_FOUND)
+    return _say("postgresql", verify_trail(PostgresTrail(connection), engine.version, roots), output)
+
+
+def _say(where: str, result: Result, output: Format) -> int:
     if output == "table":
-        _print(folder, result)
+        _print(where, result)
     else:
         print_data({"verdict": result.verdict, **msgspec.to_builtins(result)}, output)
     return ExitCode.NO if result.tampered else ExitCode.DONE
@@ -88,7 +108,7 @@ def _roots(file: Path) -> tuple[bytes, ...]:
     return tuple(each.public_bytes(Encoding.DER) for each in found)
 
 
-def _print(folder: Path, result: Result) -> None:
+def _print(where: str, result: Result) -> None:
     out = console()
     for finding in result.tampered:
         out.print(printable(f"changed  {_text(finding)}"), style="red", markup=False, soft_wrap=True)
@@ -97,7 +117,7 @@ def _print(folder: Path, result: Result) -> None:
     verdict = "somebody changed it" if result.tampered else "nobody changed it"
     style = "bold red" if result.tampered else "bold green"
     counted = f"{result.records} records in {result.chains} chains, {result.lost} said to be lost"
-    out.print(f"{folder}: {verdict}: {counted}", style=style, markup=False, soft_wrap=True)
+    out.print(f"{where}: {verdict}: {counted}", style=style, markup=False, soft_wrap=True)
 
 
 def _text(finding: Finding) -> str:

@@ -23,7 +23,7 @@ from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Source, now, output_option, source_options
 from policyd.cli.output import console, print_data
 from policyd.compile.report import report
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 from policyd.model.finding import Finding
 
 CONTROL_PLANE = "policyd"

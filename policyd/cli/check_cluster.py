@@ -19,7 +19,7 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format
 from policyd.cli.output import console, print_data
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 from policyd.install.settings import InstallSettings
 
 _STYLE = {"ok": "green", "warning": "yellow", "error": "red", "skipped": "dim"}

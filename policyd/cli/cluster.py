@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -53,10 +54,16 @@ class Cluster:
         """Put a question to its API server. Raises ApiError, AccessError."""
         return asyncio.run(self._ask(question))
 
-    async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        """Yield a client of its API server. Raises AccessError."""
         from kubeapi.client import Client  # noqa: PLC0415 — as below
 
         async with Client(self.access(), _FIELD_MANAGER) as client:
+            yield client
+
+    async def _ask(self, question: Callable[[Client], Awaitable[T]]) -> T:
+        async with self.client() as client:
             return await question(client)
 
     def read(self, trust_domain: str | None) -> tuple[Manifests, str]:
@@ -88,16 +95,19 @@ CLUSTER_OPTIONS = (
 
 def cluster_options(command: Command) -> Command:
     """Add --kubeconfig, --context and -n, which is where policyd is installed."""
-    for option in (
-        *CLUSTER_OPTIONS,
-        click.option(
-            "-n",
-            "--namespace",
-            default="policyd",
-            show_default=True,
-            metavar="NAMESPACE",
-            help="Where policyd is installed.",
-        ),
-    ):
+    option = click.option(
+        "-n",
+        "--namespace",
+        default="policyd",
+        show_default=True,
+        metavar="NAMESPACE",
+        help="Where policyd is installed.",
+    )
+    return option(access_options(command))
+
+
+def access_options(command: Command) -> Command:
+    """Add --kubeconfig and --context alone."""
+    for option in CLUSTER_OPTIONS:
         command = option(command)
     return command

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from policyd.explain.readable import short_name
-from policyd.up.screen import short_identity
+from policyd.explain.cells import group_cells, record_cells
 
 GROUP_COLUMNS = ("denials", "first", "last", "caller", "to", "request", "reason", "rule", "example")
 LIST_COLUMNS = ("time", "caller", "to", "request", "reason", "rule", "id")
@@ -17,17 +16,11 @@ Record = Mapping[str, Any]
 
 def group_row(row: Record) -> tuple[str, ...]:
     """Return a group's cells, by GROUP_COLUMNS."""
-    route = f"{row['method'] or ''} {short_name(row['route'])}".strip() if row["route"] else None
-    single = f"{row['method'] or ''} {row['path'] or ''}".strip()
     return (
         str(row["denials"]),
         _instant(row["first"]),
         _instant(row["last"]),
-        _caller(row["peer"]),
-        _callee(row),
-        route or single or "-",
-        row["reason"] or "-",
-        _rule(row["authorization"]),
+        *group_cells(row),
         row["example"] or "-",
     )
 
@@ -46,18 +39,7 @@ def group_data(row: Record) -> dict[str, Any]:
 
 def list_row(record: Record) -> tuple[str, ...]:
     """Return a record's cells, by LIST_COLUMNS."""
-    peer, request, audit = (_part(record, name) for name in ("peer", "request", "audit"))
-    would = record.get("event") == "would_deny"
-    rule = ", ".join(map(str, audit.get("authorizations") or ())) if would else record.get("authorization")
-    return (
-        str(record.get("time") or "-"),
-        _caller(peer.get("identity") or peer.get("ip")),
-        _callee(record),
-        f"{request.get('method')} {request.get('path')}" if request else "-",
-        str((audit if would else record).get("reason") or "-"),
-        _rule(rule),
-        str(record.get("id") or "-"),
-    )
+    return (*record_cells(record), str(record.get("id") or "-"))
 
 
 def gap_line(record: Record) -> str:
@@ -78,26 +60,6 @@ def gap_line(record: Record) -> str:
 def record_data(record: Record) -> dict[str, Any]:
     """Return a record as it was delivered."""
     return {name: value for name, value in record.items() if name != "place"}
-
-
-def _part(record: Record, name: str) -> Record:
-    found = record.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _caller(peer: object) -> str:
-    return short_identity(peer) or "-" if isinstance(peer, str) else "-"
-
-
-def _callee(record: Record) -> str:
-    """Return who was asked; outbound, the Service that the workload asked."""
-    if record.get("direction") == "outbound" and record.get("service"):
-        return f"{record['service']} (outbound of {record.get('workload') or '?'})"
-    return f"{record.get('workload') or '?'}:{record.get('port')}"
-
-
-def _rule(name: object) -> str:
-    return ", ".join(short_name(each) for each in name.split(", ")) if isinstance(name, str) and name else "-"
 
 
 def _instant(millis: int | None) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import click
 import yaml
 
+from policyd.cli.cluster import Cluster, access_options
+from policyd.cli.cluster_trail import ClusterTrail
 from policyd.cli.denial_rows import (
     GROUP_COLUMNS,
     LIST_COLUMNS,
@@ -26,7 +28,7 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.options import Format, now, output_option
 from policyd.cli.output import console, print_data, print_table
 from policyd.cli.trail import Ask, store_option, trail
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 from policyd.model.names import parse_workload
 from policyd.resources.instants import read_instant
 
@@ -86,12 +88,14 @@ class Asking:
 @click.option("--follow", is_flag=True, help="Go on with every new one, until Ctrl-C.")
 @click.option("--limit", type=click.IntRange(1, MOST_SHOWN), default=SHOWN, show_default=True, help="Rows.")
 @store_option
+@access_options
 @output_option
-def command(store: Path | None, single: bool, follow: bool, limit: int, output: Format, **wanted: Any) -> int:
+def command(store: Path | None, single: bool, follow: bool, output: Format, **wanted: Any) -> int:
     """Show who is denied most: equal denials are one line, with their number and an id to explain.
 
     Equal is: the same caller, workload, port, method, route, reason and rule. What proxies lost is said
-    below. Asks the running `policyctl up`, or reads a store by itself. Exits with 0, also where nobody was
+    below. Asks the running `policyctl up`, else the kubeconfig's cluster, with your own rights there: who may
+    read one namespace only says -n. Or reads a store by itself. Exits with 0, also where nobody was
     denied.
 
     \b
@@ -101,9 +105,12 @@ def command(store: Path | None, single: bool, follow: bool, limit: int, output: 
       policyctl denials --peer books/traffic --list -o json
       policyctl denials --would-be --since 7d
       policyctl denials --follow
+      policyctl denials -n books --context production
       policyctl denials --store /var/lib/policyd/audit
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
-    asking = Asking(trail(store), _filter(follow, **wanted), output, limit)
+    named = (wanted["kubeconfig"], wanted["context"])
+    cluster = Cluster(*named) if any(named) else None
+    asking = Asking(trail(store, cluster), _filter(follow, **wanted), output, wanted["limit"])
     if follow:
         return _follow(asking)
     if single:
@@ -168,7 +175,8 @@ def _after(asking: Asking, answer: Mapping[str, Any]) -> None:
 def _follow(asking: Asking) -> int:
     say = _printer(asking.output)
     try:
-        for record in _new(asking):
+        found = asking.ask.follow(asking.filter) if isinstance(asking.ask, ClusterTrail) else _new(asking)
+        for record in found:
             say(record)
     except KeyboardInterrupt:
         pass  # how one ends it

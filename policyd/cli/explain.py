@@ -14,7 +14,7 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Instant, Source, now, output_option, source_options
 from policyd.cli.output import console, print_data
-from policyd.cli.recorded_denial import denial_report
+from policyd.cli.recorded_denial import recorded_report
 from policyd.cli.trail import store_option, trail
 from policyd.engine import check_identity
 from policyd.errors import IdentityFormError, ResourceError
@@ -99,7 +99,7 @@ def command(
     answer = (
         asked_report(source, **asked)
         if identifier is None
-        else denial_report(identifier, source, trail(store))
+        else recorded_report(identifier, source, trail(store, source.cluster, source.named))
     )
     if output == "table":
         render(answer, console())

@@ -149,8 +149,20 @@ def _advise(settings: InstallSettings) -> None:
             "# No image is published: `make images` makes them. Import them on every node, or push them and",
             "# say where: --set images.controlPlane=… --set images.proxy=…",
         )
-    if settings.audit.kind == "pod":
+    if settings.audit.kind == "pod" and settings.ha:
+        say(
+            "# Denials are kept in each policyd's pod, and go with it. A replica tells only of what its own",
+            "# proxies delivered: who asks twice may see two halves. All of it, for good, is in PostgreSQL:",
+            "# --set audit.kind=postgres --set audit.secret=NAME, a Secret with the key `connection`.",
+        )
+    elif settings.audit.kind == "pod":
         say("# Denials are kept in policyd's pod and go with it; --set audit.kind=claim keeps them longer.")
+    elif settings.audit.kind == "postgres":
+        say(
+            f"# The Secret {settings.audit.secret} has to be there before policyd starts:",
+            f"#   kubectl -n {settings.namespace} create secret generic {settings.audit.secret} \\",
+            "#     --from-literal=connection='host=… dbname=policyd user=… password=… sslmode=verify-full'",
+        )
     say(
         "# The CRDs go first: policyctl install --crds | kubectl apply --server-side -f -",
         f"# Then: policyctl check -n {settings.namespace}",

@@ -11,7 +11,7 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.options import Format, output_option
 from policyd.cli.output import console, print_data, print_table
 from policyd.cli.running import ask_up
-from policyd.explain.render import printable
+from policyd.explain.readable import printable
 
 
 @click.command("status")

@@ -1,4 +1,4 @@
-"""Where recorded denials are asked for: the running `policyctl up`, or a store's folder."""
+"""Where recorded denials are asked for: the running `policyctl up`, a store's folder, or a cluster."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import click
 import msgspec
 
 from policyd.audit import asks
+from policyd.audit.lite import SqliteDatabase
 from policyd.audit.queries import Queries
 from policyd.audit.schema import DATABASE
+from policyd.cli.cluster import Cluster
+from policyd.cli.cluster_trail import ClusterTrail
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Command
-from policyd.cli.running import CODES, ask_up
-from policyd.explain.render import printable
+from policyd.cli.running import CODES, ask_up, socket_path
+from policyd.explain.readable import printable
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -31,18 +34,26 @@ def store_option(command: Command) -> Command:
         "--store",
         type=click.Path(path_type=Path),
         metavar="FOLDER",
-        help="A store's folder, to read by yourself.  [default: that of the running `policyctl up`]",
+        help="A store's folder, to read by yourself.  [default: ask `policyctl up`, or the cluster]",
     )
     return option(command)
 
 
-def trail(store: Path | None) -> Ask:
-    """Return who answers. Raises Failure where the folder holds no store."""
+def trail(store: Path | None, cluster: Cluster | None = None, namespace: str | None = None) -> Ask:
+    """Return who answers: the folder, the cluster that was named, a running `up`, or the usual cluster.
+
+    `namespace` is that of denials of a cluster that are looked for by id. Raises Failure where the folder
+    holds no store, or is named beside a cluster.
+    """
     if store is None:
-        return ask_up
+        if cluster is None and (socket_path().exists() or not Cluster().is_there):
+            return ask_up
+        return ClusterTrail(cluster or Cluster(), namespace)
+    if cluster is not None:
+        raise Failure("--store and a cluster: expected one of them")
     if not (store / DATABASE).is_file():
         raise Failure(f"{store}: no {DATABASE} in it", ExitCode.NOT_FOUND)
-    queries = Queries(store)
+    queries = Queries(SqliteDatabase(store))
 
     def ask(question: Mapping[str, Any]) -> Mapping[str, Any]:
         answer = asks.answer(queries, question)
@@ -56,20 +67,30 @@ def trail(store: Path | None) -> Ask:
 def find_denial(ask: Ask, written: str) -> Mapping[str, Any]:
     """Return the record of an id, of its beginning, or of a line that holds one. Raises Failure."""
     line = _as_record(written)
-    found = _ID.search(written)
-    identifier = str(line.get("id")) if line is not None else found.group() if found else written.strip()
+    identifier = str(line.get("id")) if line is not None else identifier_in(written)
     try:
         answer = ask({"ask": "denial", "id": identifier})
     except Failure as failure:
         if line is not None and failure.code is ExitCode.NOT_FOUND:
             return line
         raise
+    refuse_ambiguous(identifier, answer)
+    denial: Mapping[str, Any] = answer["denial"]
+    return denial
+
+
+def refuse_ambiguous(identifier: str, answer: Mapping[str, Any]) -> None:
+    """Raise Failure where an id is the beginning of several."""
     if "ambiguous" in answer:
         listed = "\n".join(f"  {_candidate(each)}" for each in answer["ambiguous"])
         more = "" if answer["count"] == len(answer["ambiguous"]) else f"\n  of {answer['count']}"
         raise Failure(f"{identifier} is the beginning of several:\n{listed}{more}")
-    denial: Mapping[str, Any] = answer["denial"]
-    return denial
+
+
+def identifier_in(written: str) -> str:
+    """Return the id in what was written: an id, the beginning of one, or a proxy's line."""
+    found = _ID.search(written)
+    return found.group() if found else written.strip()
 
 
 def kept_content(ask: Ask, version: object) -> bytes | None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from identity.spiffe_id import SpiffeId, TrustDomain
+from policyd.audit.database import Database
+from policyd.audit.keeping import DatabaseStore
+from policyd.audit.lite import SqliteDatabase
 from policyd.audit.metrics import AuditMetrics
 from policyd.audit.record import Writer
 from policyd.audit.retention import Bounds
 from policyd.audit.service import AuditStreamService
-from policyd.audit.sqlite import SqliteStore
 from policyd.distribute.controller import Controller
 from policyd.distribute.credentials import Credentials
 from policyd.distribute.relayed import RelayedStream
 from policyd.distribute.service import leaf_of
 from policyd.distribute.settings import Settings
 from policyd.distribute.trail import Trail
+
+
+def _database(settings: Settings) -> Database:
+    if settings.audit.postgres is None:
+        return SqliteDatabase(settings.audit_folder)
+    from policyd.audit.postgres import PostgresDatabase  # noqa: PLC0415 — a client that others don't need
+
+    return PostgresDatabase(settings.audit.postgres)
 
 
 class AuditTrail:
@@ -23,7 +33,7 @@ class AuditTrail:
         own = SpiffeId.of_service_account(TrustDomain(settings.trust_domain), settings.namespace, "policyd")
         writer = Writer(str(own), "", settings.namespace, "policyd", "")
         bounds = Bounds(settings.audit.age, settings.audit.size_bytes)
-        self.store = SqliteStore(settings.audit_folder, writer, credentials, bounds)
+        self.store = DatabaseStore(_database(settings), writer, credentials, bounds)
         self.service = AuditStreamService(self.store, self._identify)
         self.metrics = AuditMetrics(self.store, self.service.refused)
         self._controller = controller

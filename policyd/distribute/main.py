@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
@@ -43,6 +43,9 @@ from servicekit.renewal import Enrolment, SvidSource
 from servicekit.server import ListenError
 from servicekit.shutdown import stop_requested
 
+if TYPE_CHECKING:
+    from policyd.audit_api.service import AuditApiService
+
 _FAULTS = (ConfigError, ListenError, SpiffeIdError, PolicydError, AccessError, OSError)
 _FIELD_MANAGER = "policyd"
 SHOWN_SECONDS = 10.0
@@ -53,10 +56,25 @@ SELDOM = 100_000
 
 @click.command()
 @click.option("--config", "config", type=click.Path(path_type=Path), required=True, help="JSON file.")
+@click.option(
+    "--audit-postgres",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A file with a connection string: denials are kept in that database.",
+)
 @click.option("--debug", is_flag=True, help="Verbose logs, and a traceback where it doesn't start.")
-def main(config: Path, debug: bool) -> None:
+def main(config: Path, audit_postgres: Path | None, debug: bool) -> None:
     """Run the policy controller."""
-    launch("policyd", lambda: run(load_config(config, Settings)), _FAULTS, debug)
+    launch("policyd", lambda: run(_settings(config, audit_postgres)), _FAULTS, debug)
+
+
+def _settings(config: Path, audit_postgres: Path | None) -> Settings:
+    """Read the file; what the command line says counts before it. Raises ConfigError."""
+    settings = load_config(config, Settings)
+    if audit_postgres is None:
+        return settings
+    audit = settings.audit.model_copy(update={"postgres": audit_postgres})
+    return settings.model_copy(update={"audit": audit})
 
 
 async def run(settings: Settings) -> None:
@@ -66,10 +84,11 @@ async def run(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         sources: list[Source] = [Folder(path) for path in settings.sources]
         access = None if settings.cluster is None else _access(settings.cluster)
+        cluster: Followed | None = None
         if access is not None:
-            client = Client(access, _FIELD_MANAGER)
-            sources.append(ClusterSource(await stack.enter_async_context(client)))
-        await _run(settings, sources, stop, access)
+            cluster = Followed(access, Client(access, _FIELD_MANAGER))
+            sources.append(ClusterSource(await stack.enter_async_context(cluster.client)))
+        await _run(settings, sources, cluster, stop)
 
 
 def _access(cluster: ClusterSettings) -> Access:
@@ -79,13 +98,24 @@ def _access(cluster: ClusterSettings) -> Access:
     return Access.kubeconfig(cluster.kubeconfig, cluster.context)
 
 
-async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event, access: Access | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The cluster that is one of the sources."""
+
+    access: Access
+    client: Client
+
+
+async def _run(
+    settings: Settings, sources: list[Source], cluster: Followed | None, stop: asyncio.Event
+) -> None:
     fanout = Fanout()
     credentials = Credentials(TrustDomain(settings.trust_domain), fanout.adopt)
     controller = Controller(sources, settings.trust_domain, settings.extra_cluster_networks)
     audit = AuditTrail(settings, controller, credentials)
     socket = settings.status_socket or settings.state_dir / "status.sock"
     status = StatusSocket(socket, controller, audit.store)
+    api = _audit_api(settings, cluster, audit, controller)
     try:
         audit.start()
         basis = Basis(settings.state_dir / "basis.json", sources)
@@ -98,9 +128,10 @@ async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event, a
         relay = RelayService(audit.service.deliver, fanout)
         port = StreamPort(fanout, {"policy": policy, "audit": relay})
         proxies = ConnectedProxies(controller, fanout)
-        async with _shown(settings, access, proxies, audit) as more:
-            _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), [audit.metrics, *more])
-            await _serve(settings, Serving(controller, credentials, port), stop)
+        async with _shown(settings, cluster, proxies, audit) as shown:
+            more = [audit.metrics, *shown, *([api.metrics] if api else [])]
+            _serve_metrics(settings, ControllerMetrics(controller, fanout.figures), more)
+            await _serve(settings, Serving(controller, credentials, port, api), stop)
     finally:
         controller.close()
         await status.close()
@@ -109,14 +140,14 @@ async def _run(settings: Settings, sources: list[Source], stop: asyncio.Event, a
 
 @contextlib.asynccontextmanager
 async def _shown(
-    settings: Settings, access: Access | None, proxies: ConnectedProxies, audit: AuditTrail
+    settings: Settings, cluster: Followed | None, proxies: ConnectedProxies, audit: AuditTrail
 ) -> AsyncIterator[Sequence[Collector]]:
     """Write statuses and Events meanwhile: of a cluster only, since files have none. Gives its metrics."""
-    if access is None:
+    if cluster is None:
         yield ()
         return
     controller = proxies.controller
-    made = StatusService(access, settings.namespace, controller.compiler, proxies)
+    made = StatusService(cluster.access, settings.namespace, controller.compiler, proxies)
     made.is_sound = lambda: controller.broken is None
     audit.service.observe = made.denials.observe
     running = asyncio.create_task(made.run())
@@ -163,6 +194,19 @@ class Serving:
     controller: Controller
     credentials: Credentials
     port: StreamPort
+    audit_api: AuditApiService | None
+
+
+def _audit_api(
+    settings: Settings, cluster: Followed | None, audit: AuditTrail, controller: Controller
+) -> AuditApiService | None:
+    if settings.audit_api is None or cluster is None:
+        return None
+    from policyd.audit_api.service import AuditApiService  # noqa: PLC0415 — a web server
+    from policyd.distribute.enforced import EnforcedNow  # noqa: PLC0415
+
+    standing = EnforcedNow(controller)
+    return AuditApiService(settings.audit_api, settings.namespace, cluster.client, audit.store, standing)
 
 
 async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> None:
@@ -173,6 +217,9 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
     enrolling = asyncio.create_task(source.obtain_patiently())
     stopping = asyncio.create_task(stop.wait())
     tasks = [following, enrolling, stopping]
+    if serving.audit_api is not None:
+        # Also before there is an SVID: what was kept can be read, whatever identity does.
+        tasks.append(asyncio.create_task(serving.audit_api.run()))
     try:
         await _first_of(tasks)
         if not credentials.chain:
@@ -182,6 +229,8 @@ async def _serve(settings: Settings, serving: Serving, stop: asyncio.Event) -> N
         tasks.append(asyncio.create_task(source.run()))
         await _first_of([task for task in tasks if task is not enrolling])
     finally:
+        if serving.audit_api is not None:
+            await serving.audit_api.close()
         for task in tasks:
             task.cancel()
         await serving.port.close()

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from identity.spiffe_id import TrustDomain
 from policyd.audit.retention import Bounds
+from policyd.audit_api.settings import AuditApiSettings
 from servicekit.config import Address, Config, Duration, FilePath
 
 LEAST_AUDIT_BYTES = 16 * 1024 * 1024
@@ -45,9 +46,13 @@ def _not_tiny(size: int) -> int:
 
 
 class AuditSettings(Config):
-    """Where denials are kept (default: `audit` in the state folder), how long, and in how many bytes."""
+    """Where denials are kept (default: `audit` in the state folder), how long, and in how many bytes.
+
+    `postgres` is a file with a connection string: the trail is in that database, in the place of the folder.
+    """
 
     folder: FilePath | None = None
+    postgres: FilePath | None = None
     age: Duration = Bounds().age
     size_bytes: Annotated[int, AfterValidator(_not_tiny)] = Bounds().size_bytes
 
@@ -75,6 +80,8 @@ class Settings(Config):
     status_socket: FilePath | None = None
     metrics_listen: Address | None = None
     audit: AuditSettings = AuditSettings()
+    audit_api: AuditApiSettings | None = None
+    """Denials as an API of the cluster; only with `cluster`."""
     extra_cluster_networks: Networks = ()
 
     @field_validator("folders")
@@ -83,6 +90,13 @@ class Settings(Config):
         if not folders and info.data.get("cluster") is None:
             raise ValueError("expected at least one folder, or `cluster`")
         return folders
+
+    @field_validator("audit_api")
+    @classmethod
+    def _in_a_cluster(cls, api: AuditApiSettings | None, info: ValidationInfo) -> AuditApiSettings | None:
+        if api is not None and info.data.get("cluster") is None:
+            raise ValueError("expected `cluster` with it: the API server passes questions on")
+        return api
 
     @property
     def audit_folder(self) -> Path:

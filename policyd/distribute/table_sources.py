@@ -101,6 +101,7 @@ def _told(field: str, place: str, wrote: Written | None) -> dict[str, object]:
         "at": None if wrote is None else wrote.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "author": None if wrote is None else wrote.author,
         "commit": None if wrote is None else wrote.commit,
+        **({} if wrote is None or wrote.through is None else {"through": wrote.through}),
     }
 
 

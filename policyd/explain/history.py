@@ -22,13 +22,20 @@ class LastChange(msgspec.Struct, frozen=True):
     author: str | None = None
     commit: str | None = None
     subject: str | None = None
+    operation: str | None = None
+    """In a cluster: `Apply` or `Update`."""
+    through: str | None = None
+    """In a cluster: which GitOps tool keeps the object."""
 
 
 def last_change(origin: Origin) -> LastChange | None:
     """Return the last change of a place; None where nobody knows, or its file is gone."""
     if origin.file is None:
         told = origin.authorship
-        return None if told is None else LastChange(origin.text, _text(told.at), told.manager)
+        if told is None:
+            return None
+        by = {"author": told.manager, "operation": told.operation, "through": told.through}
+        return LastChange(origin.text, _text(told.at), **by)
     path = Path(origin.file)
     blamed = _blame(path, origin.line) if origin.line else {}
     if blamed.get("author-time") and not blamed["commit"].startswith("0000000"):

@@ -38,6 +38,7 @@ class Place(msgspec.Struct, frozen=True):
     at: str | None = None
     author: str | None = None
     commit: str | None = None
+    through: str | None = None
 
 
 class ObjectChange(msgspec.Struct, frozen=True):

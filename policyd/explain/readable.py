@@ -273,3 +273,16 @@ def short_name(name: str) -> str:
 
 def listed(texts: Iterable[str]) -> str:
     return ", ".join(texts)
+
+
+def short_identity(identity: str | None) -> str:
+    """Return `namespace/serviceaccount` of an identity of our form; others whole; "" for none."""
+    parts = (identity or "").split("/")
+    if len(parts) == 7 and (parts[3], parts[5]) == ("ns", "sa"):
+        return f"{parts[4]}/{parts[6]}"
+    return identity or ""
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which a terminal would obey."""
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)

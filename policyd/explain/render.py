@@ -10,7 +10,7 @@ from policyd.explain.fix import Fix
 from policyd.explain.history import LastChange
 from policyd.explain.past import Past
 from policyd.explain.past import Place as PlaceOfChange
-from policyd.explain.readable import short_name
+from policyd.explain.readable import printable, short_name
 from policyd.explain.report import NearMiss, Report
 from policyd.explain.story import caller_text, request_text
 
@@ -53,7 +53,7 @@ def render(report: Report, console: Console) -> None:
             _line(console, "unknown", f"{unknown}, and what is enforced now reads it")
     if report.past is not None:
         _past(console, report.past)
-    if told.step and not (report.now or told).allowed:
+    if told.step and report.is_sought and not (report.now or told).allowed:
         _fix(console, report.fix)
 
 
@@ -92,13 +92,16 @@ def _past(console: Console, past: Past) -> None:
 def _wrote(place: PlaceOfChange) -> str:
     by = f" by {place.author}" if place.author else ""
     commit = f" in {place.commit[:12]}" if place.commit else ""
-    return f"{place.place}  {place.at or 'at a time unknown'}{by}{commit}"
+    through = f" through {place.through}" if place.through else ""
+    return f"{place.place}  {place.at or 'at a time unknown'}{by}{commit}{through}"
 
 
 def _changed(change: LastChange) -> str:
     by = f" by {change.author}" if change.author else ""
     commit = f" in {change.commit} ({change.subject})" if change.commit else ""
-    return f"{change.at}{by}{commit}"
+    through = f" through {change.through}" if change.through else ""
+    how = f" ({change.operation})" if change.operation else ""
+    return f"{change.at}{by}{how}{commit}{through}"
 
 
 def _misses(console: Console, misses: tuple[NearMiss, ...]) -> None:
@@ -132,8 +135,3 @@ def _fix(console: Console, fix: Fix | None) -> None:
 
 def _also(entries: tuple[AlsoAllows, ...]) -> list[str]:
     return [entry.text for entry in entries] or ["nothing"]
-
-
-def printable(text: str) -> str:
-    """Return text without control characters, which a terminal would obey."""
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text)

@@ -47,6 +47,8 @@ class Report:
     unknown_now: tuple[str, ...] = ()
     """What the present table reads of such a request and nobody recorded: `now` may differ for it."""
     past: Past | None = None
+    is_sought: bool = True
+    """Whether a fix was looked for: where there are no files to mend, none is."""
 
     def data(self) -> dict[str, Any]:
         """Return it as plain values: a decision in JSON with what explain adds (format reference)."""
@@ -91,12 +93,26 @@ def report(manifests: Manifests, place: Place, question: Question) -> Report:
 
 def replay(manifests: Manifests, place: Place, question: Question, table: CompiledTable) -> Report:
     """Decide a recorded question on its own table; `now` and the fix are about the manifests as they are."""
-    told = explain_on(manifests, table, question)
     current = manifests.table_of(place)
+    answer = replay_beside(manifests, place, question, table, current)
+    allowed = answer.now is not None and answer.now.allowed
+    fix = None if allowed or current is None else smallest_fix(manifests, place, question)
+    return replace(answer, fix=fix)
+
+
+def replay_beside(
+    manifests: Manifests,
+    place: Place,
+    question: Question,
+    table: CompiledTable,
+    current: CompiledTable | None,
+) -> Report:
+    """Do the same, but for the fix, where `current` is what is enforced now, however it came about."""
+    told = explain_on(manifests, table, question)
     now = explain_on(manifests, current, question)
-    fix = None if now.allowed or current is None else smallest_fix(manifests, place, question)
     unknown = () if current is None else Asked(question, table).unknown_on(current)
-    return replace(_assemble(manifests, place, question, table, told, fix), now=now, unknown_now=unknown)
+    made = _assemble(manifests, place, question, table, told, None)
+    return replace(made, now=now, unknown_now=unknown)
 
 
 def unreplayed(manifests: Manifests, place: Place, question: Question, told: Explanation, why: str) -> Report:

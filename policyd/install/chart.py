@@ -45,13 +45,20 @@ CERT_MANAGER = Choice(
     {"issuer": {"kind": "cert-manager", "certManager": {"name": "chart-issuer", "kind": "Issuer"}}},
 )
 EXISTING = Choice('eq .Values.issuer.kind "existing"', {"issuer": {"kind": "existing"}})
-CHOICES = (HA, CLAIM, CLASS, CERT_MANAGER, EXISTING)
+POSTGRES = Choice(
+    'eq .Values.audit.kind "postgres"',
+    {"audit": {"kind": "postgres", "secret": "chart-audit-secret", "port": 54329}},
+)
+CHOICES = (HA, CLAIM, CLASS, POSTGRES, CERT_MANAGER, EXISTING)
 _FREE = {"Namespace": ".Values.createNamespace"}
 """Kinds that are there only where a value of the chart alone says so."""
 
 CHECKS = """\
 {{- if and .Values.ha (eq .Values.audit.kind "claim") }}
-{{- fail "audit.kind claim: two replicas can't share one volume; expected ha: false, or audit.kind pod" }}
+{{- fail "audit.kind claim: two replicas can't share one volume; expected ha: false, or postgres" }}
+{{- end }}
+{{- if ne (eq .Values.audit.kind "postgres") (not (empty .Values.audit.secret)) }}
+{{- fail "audit: expected secret with kind: postgres, and only with it" }}
 {{- end }}
 {{- if not .Values.roots }}
 {{- fail "roots: expected the roots to trust in PEM, e.g. --set-file roots=root.crt" }}

@@ -57,11 +57,13 @@ def _expressions() -> list[tuple[str, str]]:
         ("defaultAccess: cluster-unauthenticated\n", "defaultAccess: {{ .Values.defaultAccess }}\n"),
         ("imagePullPolicy: Never\n", "imagePullPolicy: {{ .Values.images.pullPolicy }}\n"),
         ('"pullPolicy": "Never"', '"pullPolicy": "{{ .Values.images.pullPolicy }}"'),
+        ("port: 54329\n", "port: {{ .Values.audit.port }}\n"),
         ("kind: Issuer\n", 'kind: {{ .Values.issuer.certManager.kind | default "ClusterIssuer" }}\n'),
     ]
     texts = {
         "chart-issuer": ".Values.issuer.certManager.name",
         "chart-class": ".Values.audit.storageClass",
+        "chart-audit-secret": ".Values.audit.secret",
         "103Gi": ".Values.audit.size",
         stand_for["controlPlane"]: ".Values.images.controlPlane",
         stand_for["proxy"]: ".Values.images.proxy",

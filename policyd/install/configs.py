@@ -7,6 +7,7 @@ from typing import Any
 
 from policyd.admission.injection import Injection
 from policyd.install.names import (
+    AUDIT_SECRET,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -78,6 +79,11 @@ def _policyd(settings: InstallSettings) -> dict[str, Any]:
         "rootsFile": ROOTS_FILE,
         "stateDir": STATE_FOLDER,
         "cluster": {},
+        "auditApi": {
+            "listen": _everywhere(port(POLICYD, "audit").number),
+            "service": POLICYD,
+            "secret": AUDIT_SECRET,
+        },
     }
 
 

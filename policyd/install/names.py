@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from policyd.audit_api.names import SECRET
+
 PRODUCT = "policyd"
 IDENTITY = "identity"
 POLICYD = "policyd"
@@ -18,6 +20,8 @@ ROOTS = "policyd-trust-roots"
 ROOTS_KEY = "root.crt"
 INJECTOR_SECRET = "policyd-injector-tls"  # noqa: S105 - a name
 """The injector's serving certificate; the injector fills it."""
+AUDIT_SECRET = SECRET
+"""The audit API's serving certificate; policyd fills it."""
 WEBHOOKS = "policyd-injector"
 """The name of both webhook configurations."""
 VALIDATOR = "policyd-validator"

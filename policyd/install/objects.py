@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from policyd.install.admission import registrations
+from policyd.install.audit_api import audit_api, audit_rights, audit_secret
 from policyd.install.configs import config_maps
 from policyd.install.flow import flow
 from policyd.install.issuer import ISSUER_LIFETIME, IssuerMaterial
@@ -56,16 +57,19 @@ def render(settings: InstallSettings, material: IssuerMaterial | None) -> list[O
         quota(namespace),
         *service_accounts(namespace),
         *(each for component in COMPONENTS for each in roles(component, namespace)),
-        *network_policies(namespace),
+        *audit_rights(namespace),
+        *network_policies(settings),
         *_issuer(settings, material),
         _injector_secret(namespace),
         _acknowledged(namespace),
+        audit_secret(namespace),
         *maps,
         *claims(settings),
         *services(namespace),
         *deployments(settings, maps),
         *budgets(settings),
         *registrations(namespace),
+        *audit_api(namespace),
     ]
 
 

@@ -10,5 +10,8 @@ ROOTS_FOLDER = "/etc/policyd/roots"
 ROOTS_FILE = f"{ROOTS_FOLDER}/root.crt"
 TOKEN_FOLDER = "/var/run/secrets/policyd"  # noqa: S105 - a place
 TOKEN_FILE = f"{TOKEN_FOLDER}/token"
+AUDIT_FOLDER = "/etc/policyd/audit"
+AUDIT_CONNECTION = f"{AUDIT_FOLDER}/connection"
+"""How PostgreSQL is reached, from a Secret of the installer's."""
 STATE_FOLDER = "/var/lib/policyd"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - the container's own, an emptyDir

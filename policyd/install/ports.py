@@ -24,6 +24,7 @@ PORTS = (
     Port(IDENTITY, "grpc", 9443, 9443, "TLS 1.3; a token, and for renewals a client certificate"),
     Port(IDENTITY, "metrics", METRICS, None, "plaintext, read only; namespaces with the scrape label"),
     Port(POLICYD, "grpc", 9444, 9444, "TLS 1.3 with a client certificate of the mesh"),
+    Port(POLICYD, "audit", 9446, 443, "TLS 1.3 with the client certificate of the API server's front proxy"),
     Port(POLICYD, "metrics", METRICS, None, "plaintext, read only; namespaces with the scrape label"),
     Port(INJECTOR, "webhook", 9445, 443, "TLS 1.3; the API server's client certificate where it has one"),
     Port(INJECTOR, "metrics", METRICS, None, "plaintext, read only; namespaces with the scrape label"),

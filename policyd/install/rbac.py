@@ -14,9 +14,11 @@ from typing import Any
 
 from identity.cluster.cluster_bundle import NAME as CLUSTER_BUNDLE
 from identity.cluster.cluster_bundle import SIGNER
+from policyd.audit_api.names import API_SERVICE
 from policyd.install.kinds import EXTERNAL, LINKERD, OURS, ROUTES
 from policyd.install.names import (
     ACKNOWLEDGED,
+    AUDIT_SECRET,
     IDENTITY,
     INJECTOR,
     INJECTOR_SECRET,
@@ -161,6 +163,30 @@ GRANTS = (
         ("events",),
         ("create", "patch"),
         "denials and faults beside the workload they concern; Linkerd's kinds have no status",
+    ),
+    Grant(
+        POLICYD,
+        "authorization.k8s.io",
+        ("subjectaccessreviews",),
+        ("create",),
+        "who may read which denials is the API server's to say",
+    ),
+    Grant(
+        POLICYD,
+        "apiregistration.k8s.io",
+        ("apiservices",),
+        (*WATCH, "patch"),
+        "the CA of the audit API's serving certificate, kept when somebody overwrites it",
+        names=(API_SERVICE,),
+    ),
+    Grant(
+        POLICYD,
+        "",
+        ("secrets",),
+        (*WATCH, "patch"),
+        "that certificate, shared by its replicas; install makes the Secret",
+        names=(AUDIT_SECRET,),
+        within=True,
     ),
     *_lease(POLICYD),
     Grant(

@@ -114,11 +114,21 @@ class Issuer(Config):
 
 
 class AuditStorage(Config):
-    """Where policyd keeps denials: `pod` (gone with the pod) or a `claim` on a volume."""
+    """Where policyd keeps denials: `pod` (gone with the pod), a `claim` on a volume, or `postgres`."""
 
-    kind: Literal["pod", "claim"] = "pod"
+    kind: Literal["pod", "claim", "postgres"] = "pod"
     size: Quantity = "2Gi"
     storage_class: ObjectName | None = None
+    secret: ObjectName | None = None
+    """With `postgres`: the Secret with a connection string (key `connection`); whoever installs makes it."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    """With `postgres`: where the database listens, which the NetworkPolicy lets policyd reach."""
+
+    @model_validator(mode="after")
+    def _names_its_database(self) -> Self:
+        if (self.kind == "postgres") != (self.secret is not None):
+            raise ValueError("expected secret with kind: postgres, and only with it")
+        return self
 
 
 class Resources(Config):
@@ -155,6 +165,6 @@ class InstallSettings(Config):
     def _fits_together(self) -> Self:
         if self.ha and self.audit.kind == "claim":
             raise ValueError(
-                "audit.kind claim: two replicas can't share one volume; expected ha: false, or pod"
+                "audit.kind claim: two replicas can't share one volume; expected ha: false, or postgres"
             )
         return self

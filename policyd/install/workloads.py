@@ -22,6 +22,8 @@ from policyd.install.names import (
     selector,
 )
 from policyd.install.places import (
+    AUDIT_CONNECTION,
+    AUDIT_FOLDER,
     ISSUER_FOLDER,
     ROOTS_FOLDER,
     SCRATCH_FOLDER,
@@ -203,7 +205,7 @@ def _container(component: str, settings: InstallSettings, volumes: Sequence[tupl
         "name": component,
         "image": f"{images.control_plane}:{images.tag}",
         "imagePullPolicy": images.pull_policy,
-        "command": [PROGRAM[component], "--config", SETTINGS_FILE],
+        "command": _command(component, settings),
         "ports": [
             {"name": each.name, "containerPort": each.number, "protocol": "TCP"}
             for each in ports_of(component)
@@ -233,6 +235,13 @@ def _container(component: str, settings: InstallSettings, volumes: Sequence[tupl
     }
 
 
+def _command(component: str, settings: InstallSettings) -> list[str]:
+    command = [PROGRAM[component], "--config", SETTINGS_FILE]
+    if component == POLICYD and settings.audit.kind == "postgres":
+        command += ["--audit-postgres", AUDIT_CONNECTION]
+    return command
+
+
 def _mount(name: str, place: str) -> Object:
     mount: Object = {"name": name, "mountPath": place}
     return mount if place in (STATE_FOLDER, SCRATCH_FOLDER) else mount | {"readOnly": True}
@@ -250,6 +259,9 @@ def _volumes(component: str, settings: InstallSettings) -> list[tuple[Object, st
     if component == POLICYD:
         roots = {"name": "roots", "configMap": {"name": ROOTS}}
         volumes += [(roots, ROOTS_FOLDER), (_token_volume(), TOKEN_FOLDER)]
+    if component == POLICYD and settings.audit.kind == "postgres":
+        connection = {"secretName": settings.audit.secret, "defaultMode": 0o440}
+        volumes.append(({"name": "audit", "secret": connection}, AUDIT_FOLDER))
     if component in STATE_LIMIT:
         volumes.append((_state_volume(component, settings), STATE_FOLDER))
     return volumes

@@ -41,6 +41,10 @@ class Authorship:
 
     manager: str
     at: datetime
+    operation: str | None = None
+    """`Apply` (server-side) or `Update`."""
+    through: str | None = None
+    """Which GitOps tool keeps the object, as its marks say: `Argo CD application books`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ class Written:
     at: datetime
     author: str | None = None
     commit: str | None = None
+    through: str | None = None
+    """In a cluster: which GitOps tool keeps the object."""
 
 
 def written(origin: Origin) -> Written | None:
@@ -31,7 +33,7 @@ def written(origin: Origin) -> Written | None:
     """
     if origin.file is None:
         told = origin.authorship
-        return None if told is None else Written(told.at, told.manager)
+        return None if told is None else Written(told.at, told.manager, through=told.through)
     path = Path(origin.file)
     try:
         changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -14,11 +14,11 @@ from typing import Any
 import click
 
 from policyd.errors import SourceError
+from policyd.explain.readable import short_identity
 from policyd.up.demo_calls import Call, DemoScreen, GrpcMethod
 from policyd.up.patch import apply_patch
 from policyd.up.replica import Replica
 from policyd.up.run import Running, running
-from policyd.up.screen import short_identity
 
 READY_SECONDS = 60.0
 TRAFFIC_SECONDS = 30.0

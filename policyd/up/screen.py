@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import click
 
+from policyd.explain.readable import short_identity
+
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_green")
 _WIDTH = 16
 
@@ -103,11 +105,3 @@ def denial_line(record: Mapping[str, Any]) -> str:
         return f"would deny {what} from {who}: {why} ({record.get('id')})"
     by = f" by {record['authorization']}" if record.get("authorization") else ""
     return f"denied {what} from {who}: {record.get('reason')}{by} ({record.get('id')})"
-
-
-def short_identity(identity: str | None) -> str:
-    """Return `namespace/serviceaccount` of an identity of our form; others whole; "" for none."""
-    parts = (identity or "").split("/")
-    if len(parts) == 7 and (parts[3], parts[5]) == ("ns", "sa"):
-        return f"{parts[4]}/{parts[6]}"
-    return identity or ""

@@ -30,14 +30,19 @@ class Authority:
         _write(self.certificate, builder.sign(self._key, hashes.SHA256()))
 
     def issue(
-        self, name: str, *, groups: tuple[str, ...] = (), serving: tuple[str, ...] = ()
+        self,
+        name: str,
+        *,
+        groups: tuple[str, ...] = (),
+        serving: tuple[str, ...] = (),
+        ended: bool = False,
     ) -> tuple[Path, Path]:
         """Issue to a user of these groups, or to a server at these addresses; returns certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if serving else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = _builder(subject, self._name, key.public_key())
+        builder = _builder(subject, self._name, key.public_key(), ended=ended)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if serving:
             names = [x509.DNSName(found) for found in _SERVING_NAMES]
@@ -59,7 +64,7 @@ def signing_key(folder: Path, name: str) -> tuple[Path, Path]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, ended: bool = False
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -69,7 +74,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATE)
-        .not_valid_after(now + _LIFETIME)
+        .not_valid_after(now - _BACKDATE / 2 if ended else now + _LIFETIME)
     )
 
 

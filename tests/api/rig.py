@@ -60,7 +60,8 @@ class ApiServer:
         """The CA of the API server's certificate."""
         self.clients = Authority(folder, "clients")
         """Whose certificates are users: `clients.issue(user, groups=…)`."""
-        self._front = Authority(folder, "front")
+        self.front = Authority(folder, "front")
+        """Whose certificate named `front-proxy` says that the API server calls an API behind it."""
         self._serving = ca.issue("apiserver", serving=tuple({LOOPBACK, address, *also}))
         self._token_keys = signing_key(folder, "tokens")
         self._more = tuple(more)
@@ -84,7 +85,7 @@ class ApiServer:
         self._wait_ready()
 
     def _flags(self) -> list[str]:
-        front, front_key = self._front.issue("front-proxy")
+        front, front_key = self.front.issue("front-proxy")
         return [
             # Without an explicit address it doesn't start where there is no default route.
             *(f"--bind-address={self.address}", f"--advertise-address={self.address}"),
@@ -98,7 +99,7 @@ class ApiServer:
             f"--service-account-key-file={self._token_keys[1]}",
             # Aggregation: by the addresses of a Service's endpoints, since nothing routes its cluster IP.
             *("--enable-aggregator-routing=true", "--requestheader-allowed-names=front-proxy"),
-            f"--requestheader-client-ca-file={self._front.certificate}",
+            f"--requestheader-client-ca-file={self.front.certificate}",
             *(f"--proxy-client-cert-file={front}", f"--proxy-client-key-file={front_key}"),
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
             *(

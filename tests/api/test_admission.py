@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policyd.admission.certificate import packed, unpacked, upkeep
+from policyd.serving.certificate import packed, unpacked, upkeep
 from tests.api import objects
 from tests.api.injector_process import JUDGED, LABEL, Injector, running, until
 from tests.api.rig import ApiServer, RigError

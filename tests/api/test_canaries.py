@@ -224,7 +224,7 @@ class Kubelet:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*api.clients.issue("kubelet", serving=True))
+        context.load_cert_chain(*api.clients.issue("kubelet", serving=("127.0.0.1",)))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()

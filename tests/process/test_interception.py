@@ -15,9 +15,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from policyd.admission.certificate import upkeep
 from policyd.admission.probes import pointed
 from policyd.resources.workload import Container
+from policyd.serving.certificate import upkeep
 from policyd.up.screen import Screen
 
 from . import netns

@@ -29,7 +29,12 @@
   "tokenFile": "/var/run/secrets/policyd/token",
   "rootsFile": "/etc/policyd/roots/root.crt",
   "stateDir": "/var/lib/policyd",
-  "cluster": {}
+  "cluster": {},
+  "auditApi": {
+    "listen": "0.0.0.0:9446",
+    "service": "policyd",
+    "secret": "policyd-audit-tls"
+  }
 }
 {{ end }}
 {{- define "policyd.settings.injector" -}}

@@ -6,14 +6,13 @@ is ever made: ten thousand pods as plain values take seconds and most of a gigab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from policyd.model.names import CORE, ObjectKey
-from policyd.model.origin import Authorship
 from policyd.resources import cluster
 from policyd.resources.base import Document, Meta, Resource
 from policyd.resources.checks import ENGINE, Checks
@@ -33,6 +32,7 @@ from policyd.resources.workload import (
     TemplateMeta,
 )
 from policyd.sources.events import AnyObject
+from policyd.sources.kubernetes.authorship import authorship_of
 
 Decode = Callable[[msgspec.Raw], AnyObject]
 T = TypeVar("T")
@@ -59,12 +59,6 @@ class _Meta(_Part, frozen=True):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: tuple[OwnerReference, ...] | None = None
-
-
-class _Managed(_Part, frozen=True):
-    manager: str = ""
-    subresource: str = ""
-    time: datetime | None = None
 
 
 class _Container(_Part, frozen=True):
@@ -172,7 +166,7 @@ class Decoders:
 
         def decode(body: msgspec.Raw) -> AnyObject:
             content = decoder.decode(body)
-            document = Document(_said(content, api_version, kind.name), authorship=_authorship(content))
+            document = Document(_said(content, api_version, kind.name), authorship=authorship_of(content))
             found = read(document, self._checks)
             if found is None:
                 raise ValueError(f"{api_version} {kind.name} is no kind that is read")
@@ -269,20 +263,6 @@ def _node(found: _NodeObject) -> cluster.Node:
 
 def _slice(found: _SliceObject) -> cluster.EndpointSlice:
     return cluster.EndpointSlice(found.address_type, found.endpoints or (), found.ports or ())
-
-
-def _authorship(content: Mapping[str, Any]) -> Authorship | None:
-    """Return who last said what the object is to be; whoever writes its status doesn't."""
-    meta = content.get("metadata")
-    try:
-        entries = msgspec.convert(meta["managedFields"], list[_Managed]) if isinstance(meta, dict) else []
-    except (KeyError, msgspec.ValidationError):
-        return None
-    dated = [(each.time, each.manager) for each in entries if not each.subresource and each.time is not None]
-    if not dated:
-        return None
-    at, manager = max(dated)
-    return Authorship(manager, at)
 
 
 def _said(content: dict[str, Any], api_version: str, kind: str) -> dict[str, Any]:

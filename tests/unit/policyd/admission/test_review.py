@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from policyd.admission.app import application
-from policyd.admission.certificate import Material, upkeep
 from policyd.admission.enrolment import NamespaceFacts
 from policyd.admission.handlers import injector, validator
 from policyd.admission.injection import Injection
 from policyd.admission.metrics import AdmissionMetrics
 from policyd.admission.review import MOST_BYTES, Answer, rendered
-from policyd.admission.server import WebhookServer
+from policyd.serving.certificate import Material, upkeep
+from policyd.serving.server import Clients, WebServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,14 +51,14 @@ def trusting(bundle: bytes) -> ssl.SSLContext:
 
 
 @contextlib.asynccontextmanager
-async def serving(material: Material, clients: str | None = None) -> AsyncIterator[tuple[WebhookServer, str]]:
+async def serving(material: Material, clients: str | None = None) -> AsyncIterator[tuple[WebServer, str]]:
     injection = Injection()
     handlers = {
         "/inject": injector(injection, NAMESPACES.get, enrolled=False),
         "/inject/enrolled": injector(injection, NAMESPACES.get, enrolled=True),
         "/validate": validator,
     }
-    server = WebhookServer(application(handlers, AdmissionMetrics()), clients)
+    server = WebServer(application(handlers, AdmissionMetrics()), Clients(clients) if clients else None)
     server.show(material)
     host, port = await server.open("127.0.0.1", 0)
     try:
@@ -248,7 +248,7 @@ async def test_a_handler_that_fails_is_no_end() -> None:
     def broken(_: object) -> Answer:
         raise RuntimeError("a bug")
 
-    server = WebhookServer(application({"/inject": broken}, AdmissionMetrics()))
+    server = WebServer(application({"/inject": broken}, AdmissionMetrics()))
     material = certificate()
     server.show(material)
     host, port = await server.open("127.0.0.1", 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +23,14 @@ from identity.material import create_root, load_material
 from identity.profile import LeafPlan, leaf_builder, new_serial
 from identity.spiffe_id import SpiffeId, TrustDomain
 from policyd.audit.chain import Head, Link
+from policyd.audit.keeping import DatabaseStore
+from policyd.audit.postgres import PostgresDatabase
 from policyd.audit.record import Writer
 from policyd.audit.retention import Bounds
 from policyd.audit.sqlite import SqliteStore
+from policyd.audit.store import Store
+
+from .postgres_server import PostgresServer, programs
 
 WAIT_SECONDS = 30
 NOW = 1_795_262_400_000
@@ -131,7 +138,7 @@ class Chain:
         return Head(at, self.hashes[at - 1]) if at else Head()
 
 
-def deliver(store: SqliteStore, chain: Chain, *records: dict[str, Any] | bytes) -> int:
+def deliver(store: Store, chain: Chain, *records: dict[str, Any] | bytes) -> int:
     return store.append(chain.writer, chain.name, chain.add(*records)).result(WAIT_SECONDS)
 
 
@@ -140,16 +147,34 @@ def signer(tmp_path_factory: pytest.TempPathFactory) -> RealSigner:
     return RealSigner(tmp_path_factory.mktemp("root") / "root")
 
 
-Opener = Callable[..., SqliteStore]
+Opener = Callable[..., DatabaseStore]
+BOTH = {"test_store", "test_service"}
+"""Modules whose tests hold for either database; those that look at files are SQLite's alone."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let tests that open a store do so on either database."""
+    asked = inspect.signature(metafunc.function).parameters
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if "opened" in metafunc.fixturenames and module in BOTH and "tmp_path" not in asked:
+        metafunc.parametrize("opened", ["sqlite", "postgres"], indirect=True)
 
 
 @pytest.fixture
-def opened(tmp_path: Path, signer: RealSigner) -> Iterator[Opener]:
+def opened(tmp_path: Path, signer: RealSigner, request: pytest.FixtureRequest) -> Iterator[Opener]:
     """Opens stores, and closes those that are still open."""
-    open_now: list[SqliteStore] = []
+    open_now: list[DatabaseStore] = []
+    connection = tmp_path / "connection"
+    if getattr(request, "param", "sqlite") == "postgres":
+        connection.write_text(request.getfixturevalue("postgres").database())
 
-    def make(folder: Path | None = None, bounds: Bounds | None = None) -> SqliteStore:
-        store = SqliteStore(folder or tmp_path / "audit", OWN, signer, bounds or Bounds())
+    def made(folder: Path | None, bounds: Bounds) -> DatabaseStore:
+        if connection.exists():
+            return DatabaseStore(PostgresDatabase(connection), OWN, signer, bounds)
+        return SqliteStore(folder or tmp_path / "audit", OWN, signer, bounds)
+
+    def make(folder: Path | None = None, bounds: Bounds | None = None) -> DatabaseStore:
+        store = made(folder, bounds or Bounds())
         store.start()
         open_now.append(store)
         close = store.close
@@ -160,6 +185,8 @@ def opened(tmp_path: Path, signer: RealSigner) -> Iterator[Opener]:
                 close()
 
         store.close = close_once  # type: ignore[method-assign]
+        if connection.exists():
+            until(lambda: store.standing.problem is None)  # tables are made by the first that writes
         return store
 
     yield make
@@ -168,13 +195,30 @@ def opened(tmp_path: Path, signer: RealSigner) -> Iterator[Opener]:
 
 
 @pytest.fixture
-def store(opened: Opener) -> SqliteStore:
+def store(opened: Opener) -> DatabaseStore:
     return opened()
 
 
 @pytest.fixture
 def chain() -> Chain:
     return Chain()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, for tests that want a real one."""
+    found = programs()
+    if found is None:
+        missing = "POSTGRESQL NOT TRIED: neither `make tools` nor the distribution's packages have given it"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    server = PostgresServer(found)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from policyd import engine
-from policyd.audit import heads, retention, sqlite
+from policyd.audit import heads, keeping, retention
 from policyd.audit.record import Writer
 from policyd.audit.retention import Bounds
 from policyd.audit.store import Content, Filter
@@ -216,7 +216,7 @@ def test_heads_of_somebody_else(kept: Path, signer: RealSigner, tmp_path: Path) 
 def test_a_living_store_is_not_mistaken_for_a_changed_one(
     opened: Opener, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "HEADS_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "HEADS_SECONDS", 0.0)
     store = opened()
     for round_ in range(30):
         deliver(store, chain, *(denial(round_ * 10 + number) for number in range(10)))
@@ -226,7 +226,7 @@ def test_a_living_store_is_not_mistaken_for_a_changed_one(
 def test_what_retention_removed_is_signed_for(
     opened: Opener, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "RETENTION_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "RETENTION_SECONDS", 0.0)
     old, young = NOW - 1000, 4_000_000_000_000
     store = opened(bounds=Bounds(age=timedelta(hours=1)))
     deliver(
@@ -254,7 +254,7 @@ def test_who_writes_most_loses_the_oldest_first(
     opened: Opener, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """P-8: a flood of one namespace doesn't push out what another's proxies recorded."""
-    monkeypatch.setattr(sqlite, "RETENTION_SECONDS", 0.05)
+    monkeypatch.setattr(keeping, "RETENTION_SECONDS", 0.05)
     monkeypatch.setattr(retention, "CHUNK_ROWS", 50)
     store = opened(bounds=Bounds(size_bytes=600_000))
     quiet = Chain(Writer("spiffe://test/ns/bank/sa/vault", "uid-9", "bank", "vault-0", "deployment/bank/v"))
@@ -272,7 +272,7 @@ def test_who_writes_most_loses_the_oldest_first(
 def test_a_long_heads_file_begins_anew(
     opened: Opener, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "HEADS_SECONDS", 0.0)
+    monkeypatch.setattr(keeping, "HEADS_SECONDS", 0.0)
     monkeypatch.setattr(heads, "MOST_BYTES", 4000)
     store = opened()
     deliver(store, chain, denial(0))

@@ -12,6 +12,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "ha": {"ha": True},
     "claim": {"audit": {"kind": "claim", "storageClass": "fast"}},
+    "postgres": {"ha": True, "audit": {"kind": "postgres", "secret": "audit-database"}},
     "cert-manager": {"issuer": {"kind": "cert-manager", "certManager": {"name": "company"}}},
     "existing": {"issuer": {"kind": "existing"}},
     "elsewhere": {"namespace": "mesh", "trustDomain": "example.org", "defaultAccess": "deny"},

@@ -1,4 +1,4 @@
-"""The listener of the webhooks: HTTPS by uvicorn, with a certificate that is replaced without a pause."""
+"""The listener: HTTPS by uvicorn, with a certificate that is replaced without a pause."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from policyd.admission.certificate import Material
+from policyd.serving.certificate import Material
 from servicekit.server import ListenError, listen_problem
 from servicekit.tls import WEB_PROTOCOLS, ServerTls, web_context
 
@@ -23,23 +27,51 @@ IDLE_SECONDS: Final = 75
 GRACE_SECONDS: Final = 10
 """How long requests that are there may take when the process ends."""
 BACKLOG: Final = 128
-HEAD_BYTES: Final = 64 * 1024
+_PEER: Final = "policyd.peer_certificate"
 
 
-class WebhookServer:
-    """Listens from `open` on, with what `show` gave last."""
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Who may call: whose certificate one of these authorities (PEM) issued.
 
-    def __init__(self, application: Starlette, clients_pem: str | None = None) -> None:
-        """`clients_pem`: the authorities of the API server's client certificate, where it has one (WH-02)."""
+    `required`: nobody else gets as far as a request; otherwise the application is to refuse who shows none.
+    """
+
+    authorities: str
+    required: bool = True
+
+
+class WebServer:
+    """Listens from `open` on, with what `show` and `trust` gave last."""
+
+    def __init__(self, application: Starlette, clients: Clients | None = None) -> None:
+        """`clients` None: certificates of clients aren't asked for, now or later."""
         self._application = application
-        self._clients = clients_pem
+        self._clients = clients
+        self._material: Material | None = None
         self._tls: ServerTls | None = None
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
     def show(self, material: Material) -> None:
         """Show this certificate to every connection that begins from now on; open ones go on."""
-        context = web_context(material.leaf.key, material.leaf.certificate, self._clients)
+        self._material = material
+        self._renew()
+
+    def trust(self, clients: Clients) -> None:
+        """Let connections that begin from now on be of these clients; `required` stays as it was."""
+        self._clients = clients
+        self._renew()
+
+    def _renew(self) -> None:
+        if self._material is None:
+            return
+        leaf = self._material.leaf
+        context = web_context(leaf.key, leaf.certificate)
+        if self._clients is not None:
+            if self._clients.authorities:  # none: whoever shows a certificate is refused
+                context.load_verify_locations(cadata=self._clients.authorities)
+            context.verify_mode = ssl.CERT_REQUIRED if self._clients.required else ssl.CERT_OPTIONAL
         if self._tls is None:
             self._tls = ServerTls(context, WEB_PROTOCOLS)
         else:
@@ -52,7 +84,7 @@ class WebhookServer:
         listener = _listener(host, port)
         config = uvicorn.Config(
             self._application,
-            http="httptools",
+            http=_Protocol,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -79,6 +111,27 @@ class WebhookServer:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await self._serving
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's, telling the application which certificate the other end proved (`peer_certificate`)."""
+
+    _peer: bytes | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        connection = transport.get_extra_info("ssl_object")
+        self._peer = None if connection is None else connection.getpeercert(binary_form=True)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope[_PEER] = self._peer  # type: ignore[typeddict-unknown-key]
+
+
+def peer_certificate(scope: Scope) -> bytes | None:
+    """Return the client's certificate (DER) as the handshake verified it; None where there was none."""
+    found: bytes | None = scope.get(_PEER)
+    return found
 
 
 class _Server(uvicorn.Server):

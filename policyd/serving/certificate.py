@@ -1,6 +1,6 @@
-"""The injector's serving certificate: made and renewed by ourselves, its authority replaced with overlap.
+"""A serving certificate: made and renewed by ourselves, its authority replaced with overlap.
 
-Only the API server trusts this authority, and for our webhooks only: their configurations say so.
+Only the API server trusts this authority, and only where it calls us: a caBundle of ours says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OVERLAP: Final = timedelta(days=1)
 """How long a new authority is in every caBundle before it signs what we show."""
 BACKDATED: Final = timedelta(minutes=5)
 """For clocks that are behind ours."""
-_AUTHORITY_NAME: Final = "policyd-injector"
+_AUTHORITY_NAME: Final = "policyd serving"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from kubeapi.errors import AccessError, ApiError
 from kubeapi.path import ResourcePath
 from kubeapi.reflector import Reflector
 from kubeapi.told import Applied, Told, Undecodable
-from policyd.admission.certificate import Material, packed, unpacked, upkeep
+from policyd.serving.certificate import Material, packed, unpacked, upkeep
 
 LOOK_SECONDS: Final = 60.0
 """How often is asked whether anything is due; renewals are weeks before the end."""

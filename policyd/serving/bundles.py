@@ -1,6 +1,6 @@
-"""What the API server trusts when it calls us: the caBundle of our two configurations, kept by watching them.
+"""What the API server trusts when it calls us: the caBundle of an object of ours, kept by watching it.
 
-Whoever applies the configurations anew wipes it (seen in other products); it is back within a second.
+Whoever applies the object anew wipes it (seen in other products); it is back within a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from kubeapi.path import ResourcePath
 from kubeapi.reflector import Reflector
 from kubeapi.told import Applied, Told, Undecodable
 
-GROUP: Final = "admissionregistration.k8s.io"
 RETRY_SECONDS: Final = 5.0
 _log = structlog.get_logger()
 
@@ -35,24 +34,41 @@ class _Metadata(msgspec.Struct, frozen=True, rename="camel"):
     resource_version: str
 
 
-class _Configuration(msgspec.Struct, frozen=True):
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    ca_bundle: str | None = None
+
+
+class _Trusting(msgspec.Struct, frozen=True):
+    """A webhook configuration, which has `webhooks`, or an APIService, which has a `spec`."""
+
     metadata: _Metadata
     webhooks: list[_Webhook] | None = None
+    spec: _Spec | None = None
+
+    def steps(self, bundle: str) -> list[dict[str, str]]:
+        """Return what a JSON patch has to do so that all of it trusts these certificates."""
+        held = {
+            f"/webhooks/{index}/clientConfig/caBundle": each.client_config.ca_bundle
+            for index, each in enumerate(self.webhooks or [])
+        }
+        if self.spec is not None:
+            held["/spec/caBundle"] = self.spec.ca_bundle
+        return [{"op": "add", "path": path, "value": bundle} for path, had in held.items() if had != bundle]
 
 
 class BundleKeeper:
-    """One configuration; `run` it until cancelled."""
+    """One object; `run` it until cancelled."""
 
-    def __init__(self, client: Client, plural: str, name: str) -> None:
+    def __init__(self, client: Client, path: ResourcePath, name: str) -> None:
         self._client = client
-        self._path = ResourcePath(GROUP, "v1", plural)
+        self._path = path
         self._name = name
         self._bundle: str | None = None
-        self._seen: _Configuration | None = None
+        self._seen: _Trusting | None = None
         self._stirred = asyncio.Event()
         select = {"fieldSelector": f"metadata.name={name}"}
-        decoder = msgspec.json.Decoder(_Configuration)
-        self._reflector: Reflector[_Configuration] = Reflector(
+        decoder = msgspec.json.Decoder(_Trusting)
+        self._reflector: Reflector[_Trusting] = Reflector(
             client, self._path, decoder.decode, self._take, select
         )
 
@@ -67,7 +83,7 @@ class BundleKeeper:
             tasks.create_task(self._reflector.run())
             tasks.create_task(self._mending())
 
-    def _take(self, told: Told[_Configuration]) -> None:
+    def _take(self, told: Told[_Trusting]) -> None:
         for change in told.changes:
             readable = isinstance(change, Applied) and not isinstance(change.object, Undecodable)
             self._seen = change.object if readable else None  # type: ignore[union-attr, assignment]
@@ -82,20 +98,16 @@ class BundleKeeper:
             except (ApiError, AccessError) as error:
                 # A 422 is the `test` that failed: somebody changed it meanwhile, and the watch tells.
                 if not (isinstance(error, ApiError) and error.status in {409, 422}):
-                    _log.warning("bundle_not_kept", configuration=self._name, problem=str(error))
+                    _log.warning("bundle_not_kept", of=self._name, problem=str(error))
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._stirred.set)
 
     async def _mend(self) -> None:
         if self._seen is None or self._bundle is None:
             return
-        steps = [
-            {"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": self._bundle}
-            for index, each in enumerate(self._seen.webhooks or [])
-            if each.client_config.ca_bundle != self._bundle
-        ]
+        steps = self._seen.steps(self._bundle)
         if not steps:
             return
         version = self._seen.metadata.resource_version
         guard = {"op": "test", "path": "/metadata/resourceVersion", "value": version}
         await self._client.patch(self._path, self._name, [guard, *steps])
-        _log.info("bundle_written", configuration=self._name, webhooks=len(steps))
+        _log.info("bundle_written", of=self._name, places=len(steps))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from policyd.admission.certificate import LEAF_LIFETIME, Material, packed, unpacked, upkeep
+from policyd.serving.certificate import LEAF_LIFETIME, Material, packed, unpacked, upkeep
 
 NAMES = ("injector.policyd.svc",)
 BEGIN = datetime(2026, 11, 21, 12, tzinfo=UTC)
