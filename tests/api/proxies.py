@@ -45,6 +45,7 @@ class Mesh:
 
     def policyd(self, name: str) -> Policyd:
         """Make a replica, which isn't started yet."""
+        kubeconfig = install(self.api, NAMESPACE)
         pod = objects.create_pod(self.api, NAMESPACE, "policyd", name=objects.unique(name))
         folder = self.folder / name
         folder.mkdir(parents=True)
@@ -54,7 +55,7 @@ class Mesh:
             "tokenFile": str(folder / "pod-token"),
             "rootsFile": str(self.roots),
         }
-        return Policyd(folder, install(self.api, NAMESPACE), self.api.ca, NAMESPACE, name, more)
+        return Policyd(folder, kubeconfig, self.api.ca, NAMESPACE, name, more)
 
     def certify(self, pod: objects.Pod) -> Svid:
         """Get a pod its certificate."""
