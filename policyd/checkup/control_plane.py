@@ -9,6 +9,7 @@ from functools import partial
 
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
+from policyd.audit_api.names import API_SERVICE
 from policyd.checkup import certificates, skew, workloads
 from policyd.checkup.check import OK, Category, Check, Result, error, warning
 from policyd.checkup.preflight import api_server
@@ -33,6 +34,7 @@ def categories(namespace: str, clock: Callable[[], datetime] | None = None) -> t
                 *skew.install_checks(namespace),
                 Check("its images are this policyctl's version", lambda c: _same_version(c, namespace)),
                 *(Check(f"{name} is available", partial(_available, namespace, name)) for name in COMPONENTS),
+                Check("the API server can ask for denials", _audit_api),
             ),
         ),
         certificates.category(namespace, now()),
@@ -80,3 +82,16 @@ async def _available(namespace: str, name: str, client: Client) -> Result:
     told = f"{available} of {wanted} replicas"
     advice = f"`kubectl -n {namespace} describe pods -l app.kubernetes.io/component={name}`"
     return warning(told, advice) if available else error(told, advice)
+
+
+async def _audit_api(client: Client) -> Result:
+    """Also of use to others: an APIService that nobody answers for keeps namespaces from being deleted."""
+    found = await find(client, ResourcePath("apiregistration.k8s.io", "v1", "apiservices"), API_SERVICE)
+    if found is None:
+        return error(f"there is no APIService {API_SERVICE}", "apply what `policyctl upgrade` prints")
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    available: dict[str, object] = next((each for each in conditions if each.get("type") == "Available"), {})
+    if available.get("status") == "True":
+        return OK
+    told = str(available.get("message") or "nobody has tried yet")
+    return error(told, "policyd answers for it: does it run, and may the API server reach it on port 9446?")

@@ -1,4 +1,4 @@
-"""Denials through a real API server: who may read which, as kubectl and policyctl see it (P-8, P-17)."""
+"""Denials through a real API server: who may read which, as kubectl and policyctl see it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,6 @@ def test_kubectl_explains_what_a_denial_is(policyd: AuditPolicyd) -> None:
     until(lambda: "Denial is a request that a proxy refused" in said(), 2 * WAIT_SECONDS + 30, said)
 
 
-@pytest.mark.promise("P-8")
 def test_p_08_a_reader_of_one_namespace_learns_nothing_of_another(
     policyd: AuditPolicyd, shop: str, bank: str
 ) -> None:

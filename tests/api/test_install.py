@@ -279,6 +279,7 @@ def test_check_before_an_install_and_after_it(shell: Shell) -> None:
     assert after["the issuer is valid for 60 days"] == "ok"
     assert after["identity is available"] == "error", "no kubelet runs here"
     assert after["the API server knows the webhooks' CA"] == "error", "nor an injector"
+    assert after["the API server can ask for denials"] == "error", "nor policyd"
     assert after["every pod of an enrolled namespace has its proxy"] == "ok"
     both = json.loads(shell.policyctl("check", "-o", "json", expect=ExitCode.NO))
     told = {each["check"]: each["result"] for each in both["checks"]}

@@ -1,4 +1,4 @@
-"""What an explanation tells, and to whom (P-8): never what stands where the asker may not read."""
+"""What an explanation tells, and to whom: never what stands where the asker may not read."""
 
 from __future__ import annotations
 
@@ -157,7 +157,6 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 FRIENDS = ObjectKey("policyd.dev", "MeshTLSAuthentication", "vault", "friends")
 
 
-@pytest.mark.promise("P-8")
 async def test_p_08_who_may_not_read_an_authentication_elsewhere_is_not_told_whom_it_names(
     store: SqliteStore,
 ) -> None:
@@ -175,7 +174,6 @@ async def test_p_08_who_may_not_read_an_authentication_elsewhere_is_not_told_who
     assert ("get", "policyd.dev", "meshtlsauthentications", "vault", "friends") in asked
 
 
-@pytest.mark.promise("P-8")
 async def test_p_08_who_may_read_it_is_told(store: SqliteStore) -> None:
     shop = made(store, WORLD.replace("WHERE", "vault"))
     shop.rights.allowed = {FRIENDS}
