@@ -94,7 +94,7 @@ def test_the_front_proxy_says_for_whom_it_asks(front: FrontProxy) -> None:
         Authority().issue(),
         AUTHORITY.issue("somebody"),
         AUTHORITY.issue(end=NOW - timedelta(minutes=1)),
-        AUTHORITY.issue(begin=NOW + timedelta(minutes=1)),
+        AUTHORITY.issue(begin=NOW + timedelta(hours=1)),
         AUTHORITY.issue(usage=ExtendedKeyUsageOID.SERVER_AUTH),
     ],
     ids=["none", "empty", "junk", "other authority", "other name", "ended", "not begun", "a server's"],

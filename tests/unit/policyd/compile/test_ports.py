@@ -179,7 +179,11 @@ def test_more_opaque_ports_than_a_table_can_list_are_none_and_said_to_be(listed:
     compiler = compiled(text)
     row = port(compiler, 1000)
     assert (row.protocol is Protocol.OPAQUE) is opaque
-    said = {finding.code for finding in without_effect(compiler.world)}
+    said = {
+        finding.code
+        for each in compiler.world.objects.values()
+        for finding in without_effect(compiler.world, each)
+    }
     assert ("UnknownAnnotationValue" in said) is not opaque
     of_mesh = 20
     assert len(compiler.tables[WEB].workload.ports) <= MOST_OPAQUE + of_mesh
