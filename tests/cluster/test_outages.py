@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +28,8 @@ REMOVED_SECONDS = 60.0
 """Promise P-18: how long an old root may be usable after its removal, once identity has heard of it."""
 AFTERWARDS_SECONDS = 2.0
 AWAY_SECONDS = 5.0
+CONNECTED_SECONDS = 45.0
+"""A proxy that has tried in vain for a while tries again every 15 s at least (limits.rs: BACKOFF_STREAM)."""
 LEAST_ANSWERS = 100
 MOST_TOLD = 3
 Object = dict[str, Any]
@@ -51,6 +54,7 @@ def guarded(shop: Cluster) -> Iterator[Cluster]:
 @contextlib.contextmanager
 def under_load(cluster: Cluster, what: str) -> Iterator[None]:
     """Good requests and bad ones meanwhile, on kept connections and new ones: each is answered rightly."""
+    cluster.node.wait("all proxies are connected to policyd", lambda: _connected(cluster), CONNECTED_SECONDS)
     web, bot = cluster.agent("shop", "web"), cluster.agent("shop", "bot")
     began = time.monotonic()
     with (
@@ -66,6 +70,15 @@ def under_load(cluster: Cluster, what: str) -> Iterator[None]:
     for told, right in ((kept, "200"), (fresh, "200"), (bad, "403")):
         assert set(told["statuses"]) == {right}, _explained(cluster, told["faults"])
     assert kept["statuses"]["200"] >= LEAST_ANSWERS
+
+
+def _connected(cluster: Cluster) -> bool:
+    """Whether every proxy of the shop follows policyd: whoever doesn't yet, knows of no pod that goes."""
+    for pod in cluster.pods("shop"):
+        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:4191/metrics", timeout=5) as answer:
+            if b"\npolicyd_policy_stream_connected 1\n" not in answer.read():
+                return False
+    return True
 
 
 def _explained(cluster: Cluster, faults: list[Object]) -> str:
@@ -235,9 +248,9 @@ def _published(cluster: Cluster, roots: list[str]) -> None:
 
 
 def _renewed(cluster: Cluster) -> None:
-    """Wait until every proxy of the shop has had two certificates more, and all before the last have ended.
+    """Wait until every proxy of the shop has had two certificates more, and the first of them has ended.
 
-    The second is the new issuer's, and nothing that is open still rests on the old one's.
+    The second is the new issuer's; then nothing that is open rests on one of the old issuer's any more.
     """
 
     def ends() -> dict[str, list[str]]:
@@ -248,7 +261,8 @@ def _renewed(cluster: Cluster) -> None:
     def done() -> bool:
         now, found = datetime.now(UTC).isoformat(), ends()
         return all(
-            len(found[name]) >= len(former) + 2 and found[name][-2] < now for name, former in before.items()
+            len(found[name]) >= len(former) + 2 and found[name][len(former)] < now
+            for name, former in before.items()
         )
 
     cluster.node.wait("all certificates are the new issuer's", done, RENEWED_SECONDS)
