@@ -442,11 +442,18 @@ def denied_by_a_table(policyd: AuditPolicyd, shop: str) -> str:
     return policyd.spool(shop).deny(table=table.version, facts=hashes["facts"])
 
 
+def is_seen(policyd: AuditPolicyd, path: str) -> bool:
+    """Whether policyd knows the policy by now: a kind whose CRD is new is looked for now and then."""
+    misses = policyd.api.request("GET", path)["explanation"]["nearMisses"]
+    return bool(misses) and misses[0]["written"] is not None
+
+
 def test_who_may_read_denials_alone_is_told_why(
     policyd: AuditPolicyd, shop: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     denied = denied_by_a_table(policyd, shop)
     reader = policyd.reader(shop)
+    until(lambda: is_seen(policyd, f"{LISTED.format(ROOT, shop)}/{denied}/explanation"))
     code, out, err = policyctl(capsys, reader, "explain", denied, "-n", shop, "-o", "json")
     assert code == ExitCode.NO, err
     told = json.loads(out)
