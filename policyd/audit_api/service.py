@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 import structlog
@@ -55,7 +56,8 @@ class AuditApiService:
                 raise listening.exceptions[0] from None
             except* Exception:  # a bug in here must not end what proxies live on
                 structlog.get_logger().exception("audit_api_failed", again_seconds=AGAIN_SECONDS)
-            await self._server.close()
+            with contextlib.suppress(Exception):  # it may be what failed
+                await self._server.close()
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _run(self) -> None:

@@ -26,6 +26,7 @@ Format = Literal["table", "json", "yaml"]
 NO_SOURCE = (
     "no manifests given: say -f FILE or -f FOLDER, name a cluster with --context, or start `policyctl up`"
 )
+TWO_SOURCES = "files and a cluster: expected one of them, since the whole world is read from there"
 
 
 @dataclass(slots=True)
@@ -47,8 +48,8 @@ class Source:
         return self.named or self._of_context
 
     def also(self, paths: tuple[Path, ...]) -> Source:
-        """Return the source with more files. Raises Failure."""
-        return _source((*self.paths, *paths), self.cluster, self.named)
+        """Return the source with more files."""
+        return Source((*self.paths, *paths), self.cluster, self.named)
 
     def read(self, trust_domain: str | None = None) -> Manifests:
         """Read it all once. `trust_domain` where that is known from elsewhere.
@@ -56,6 +57,8 @@ class Source:
         With neither files nor a cluster named, what runs counts: `policyctl up`, else the kubeconfig's
         cluster. Raises SourceError, Failure, ApiError, AccessError.
         """
+        if self.paths and self.cluster is not None:
+            raise Failure(TWO_SOURCES)
         if self.paths:
             return Manifests.read(self.paths, trust_domain or DEFAULT_TRUST_DOMAIN)
         if self.cluster is None:
@@ -81,12 +84,6 @@ class Source:
             advice = f"there are {close}" if known else "there are no workloads"
             raise Failure(f"no {name.text}: {advice}", ExitCode.NOT_FOUND)
         return place
-
-
-def _source(paths: tuple[Path, ...], cluster: Cluster | None, namespace: str | None) -> Source:
-    if paths and cluster is not None:
-        raise Failure("files and a cluster: expected one of them, since the whole world is read from there")
-    return Source(paths, cluster, namespace)
 
 
 def _namespace(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -130,7 +127,7 @@ def source_options(command: Command) -> Command:
     ) -> Any:
         named = kubeconfig is not None or context is not None
         cluster = Cluster(kubeconfig, context) if named else None
-        return command(*args, source=_source(files, cluster, namespace), **others)
+        return command(*args, source=Source(files, cluster, namespace), **others)
 
     made: Any = with_source
     for option in reversed(_SOURCE_OPTIONS):

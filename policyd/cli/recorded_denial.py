@@ -72,7 +72,7 @@ def _clusters(written: str, source: Source, ask: ClusterTrail) -> Report:
     told = report_of(answer["explanation"], str(answer["trustDomain"]))
     if not source.paths or not answer.get("facts"):
         return replace(told, is_sought=False)
-    manifests = source.read(told.trust_domain)
+    manifests = Manifests.read(source.paths, told.trust_domain)
     place = _place(manifests, answer["record"])
     question = question_of(answer["record"], facts_of(base64.b64decode(answer["facts"])))
     return replace(told, fix=smallest_fix(manifests, place, question))
