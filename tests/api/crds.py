@@ -62,10 +62,59 @@ def lent(api: ApiServer, *crds: dict[str, Any]) -> Iterator[None]:
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     before = {each["metadata"]["name"] for each in api.request("GET", path)["items"]}
     install(api, *crds)
-    yield
+    try:
+        yield
+    finally:
+        for crd in crds:
+            if crd["metadata"]["name"] not in before:
+                remove(api, crd["metadata"]["name"])
+
+
+@contextlib.contextmanager
+def loosened(api: ApiServer, *crds: dict[str, Any]) -> Iterator[None]:
+    """Have these very CRDs for a while, also where others of these names are there already."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    install(api, *crds)
+    names = {crd["metadata"]["name"]: crd for crd in crds}
+    before = [each for each in api.request("GET", path)["items"] if each["metadata"]["name"] in names]
+    for each in before:
+        _replace(api, each["metadata"]["name"], names[each["metadata"]["name"]]["spec"])
     for crd in crds:
-        if crd["metadata"]["name"] not in before:
-            remove(api, crd["metadata"]["name"])
+        _wait_lax(api, crd["spec"])
+    try:
+        yield
+    finally:
+        for each in before:
+            _replace(api, each["metadata"]["name"], each["spec"])
+
+
+def _replace(api: ApiServer, name: str, spec: dict[str, Any]) -> None:
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+    found = api.request("GET", path)
+    api.request("PUT", path, found | {"spec": spec})
+
+
+def _wait_lax(api: ApiServer, spec: dict[str, Any]) -> None:
+    """Wait until the API server stops judging by what stood there before: it takes a moment."""
+    version, names = spec["versions"][0]["name"], spec["names"]
+    inside = "/namespaces/default" if spec["scope"] == "Namespaced" else ""
+    path = f"/apis/{spec['group']}/{version}{inside}/{names['plural']}?dryRun=All"
+    body = {
+        "apiVersion": f"{spec['group']}/{version}",
+        "kind": names["kind"],
+        "metadata": {"name": "anything"},
+        "spec": "anything",
+    }
+    deadline = time.monotonic() + ESTABLISHED_SECONDS
+    while True:
+        try:
+            api.request("POST", path, body)
+        except RigError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def ours() -> list[dict[str, Any]]:

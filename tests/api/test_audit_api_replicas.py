@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,30 +30,27 @@ def replicas(api: ApiServer) -> Iterator[tuple[AuditPolicyd, AuditPolicyd]]:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    folder = Path(tempfile.mkdtemp(prefix="policyd-replicas-"))
-    database = PostgresServer(found)
-    server = ApiServer(folder, ["--enable-aggregator-routing=false"])
-    started: list[AuditPolicyd] = []
-    try:
+    # Each ends, also where one before it wouldn't.
+    with contextlib.ExitStack() as ended:
+        folder = Path(tempfile.mkdtemp(prefix="policyd-replicas-"))
+        ended.callback(shutil.rmtree, folder, ignore_errors=True)
+        database = PostgresServer(found)
+        ended.callback(database.remove)
+        server = ApiServer(folder, ["--enable-aggregator-routing=false"])
+        ended.callback(server.stop)
         database.start()
         server.start()
         crds.install(server, *crds.ours())
         for name in ("one", "other"):
             (folder / name).mkdir()
         one = AuditPolicyd(server, folder / "one", database.database())
-        started.append(one)
+        ended.callback(one.store.close)
+        ended.callback(one.end)
         one.start()
-        started.append(one.replica(folder / "other"))
-        started[1].begin()
-        yield started[0], started[1]
-    finally:
-        for each in started:
-            each.end()
-        if started:
-            started[0].store.close()
-        server.stop()
-        database.remove()
-        shutil.rmtree(folder, ignore_errors=True)
+        other = one.replica(folder / "other")
+        ended.callback(other.end)
+        other.begin()
+        yield one, other
 
 
 def client(policyd: AuditPolicyd) -> httpx.Client:
