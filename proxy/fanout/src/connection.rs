@@ -121,12 +121,15 @@ async fn calls(hub: Arc<Hub>, proven: Proven) {
 
 /// Lets the calls that are open be told that they are over, then the connection.
 async fn finish(mut connection: Connection<Secured, Bytes>, open: &Arc<()>) {
-    let mut told = false;
+    let (mut told, mut written) = (false, false);
     loop {
-        if !told && Arc::strong_count(open) == 1 {
+        let over = Arc::strong_count(open) == 1;
+        // GOAWAY overtakes what waits to be written, and some peers read nothing after it.
+        if !told && over && written {
             connection.graceful_shutdown();
             told = true;
         }
+        written = over;
         tokio::select! {
             call = connection.accept() => match call {
                 Some(Ok((_, mut respond))) => respond.send_reset(h2::Reason::REFUSED_STREAM),
