@@ -14,6 +14,8 @@ export POLICYD_PROXY := $(PROXY)
 # Where compiled cases wait for the Rust tests.
 export POLICYD_CASES := $(CURDIR)/build/cases
 JOBS ?= 2
+# What tests prove things with, got once: nothing is installed.
+TOOLS := build/tools
 
 say = @printf '\n== %s\n' "$(1)"
 
@@ -80,7 +82,6 @@ process: build tools faketime ## Real identity, policyd and proxies on loopback
 	$(call say,Process tests)
 	$(BIN)/pytest -q tests/process
 
-TOOLS := build/tools
 NGHTTP2 := nghttp2-client libnghttp2-14 libc-ares2 libev4 libjansson4 libjemalloc2 libxml2
 POSTGRESQL := postgresql-15 libpq5 libicu72 libldap-2.5-0 libxml2 libxslt1.1
 .PHONY: tools
