@@ -13,6 +13,8 @@ from .parsers import Parser, UnreadError
 from .reader import READ_BY_POLICY, Message, Read
 
 PROFILE = json.dumps({"policyHeaders": READ_BY_POLICY}).encode()
+CALLERS = json.dumps({"policyHeaders": [], "pathMode": "opaque", "websocket": True, "lenient": True}).encode()
+"""As the proxy of who calls reads: it refuses little, takes away what is of the hop, and joins cookies."""
 OF_THE_HOP = frozenset(
     {b"host", b"transfer-encoding", b"connection", b"te", b"upgrade", b"trailer", b"content-length"}
 )
@@ -21,16 +23,30 @@ OF_ITS_OWN = {"llhttp": "InvalidMethod"}
 """What a parser may refuse of what was forwarded, reading nothing otherwise: llhttp has a list of methods."""
 
 
-def decided(head: bytes) -> Message | None:
-    """What the engine makes of a head; none where it refuses it."""
+def decided(head: bytes, proxies: int = 1) -> Message | None:
+    """What the engine makes of a head; none where it refuses it. The last of two proxies decides on what the
+    first one made of it.
+    """
     try:
-        told: dict[str, Any] = json.loads(canonicalize(head, PROFILE))
+        for _ in range(1, proxies):
+            head = _written(_read(head, CALLERS))
+        return _read(head, PROFILE)
     except RequestRefused:
         return None
+
+
+def _read(head: bytes, profile: bytes) -> Message:
+    told: dict[str, Any] = json.loads(canonicalize(head, profile))
     fields = tuple((name.encode(), value.encode()) for name, value in told["headers"])
     return Message(
         (told["method"].encode(), told["target"].encode(), told["authority"].encode()), fields, b""
     )
+
+
+def _written(message: Message) -> bytes:
+    method, target, authority = message.first
+    lines = [b"%s: %s" % field for field in (*message.fields, (b"host", authority))]
+    return b"\r\n".join([b"%s %s HTTP/1.1" % (method, target), *lines, b"", b""])
 
 
 def plain(fields: Iterable[tuple[bytes, bytes]], readable: bool = False) -> list[tuple[bytes, bytes]]:
