@@ -120,7 +120,7 @@ class Candidacy:
     def record(self, at: datetime) -> dict[str, Any]:
         """Return the `spec` that says that we hold it. Its times are for people."""
         spec = LeaseSpec() if self._lease is None else self._lease.spec
-        instant = _micro_time(at)
+        instant = micro_time(at)
         is_ours = self.holder == self.identity
         transitions = spec.lease_transitions or 0
         return {
@@ -136,5 +136,6 @@ class Candidacy:
         return self.record(at) | {"holderIdentity": "", "leaseDurationSeconds": 1}
 
 
-def _micro_time(at: datetime) -> str:
+def micro_time(at: datetime) -> str:
+    """Return an instant as the API's MicroTime."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -3,8 +3,6 @@
     PolicydError
     ├── ResourceError          a value that can't be one of ours
     ├── SourceError            a place that resources come from can't be read
-    ├── CompileError           no table can be made
-    ├── StreamError            the policy stream, either end
     ├── AuditError             the audit trail
     │   ├── ChainRefused       what a writer delivered doesn't continue its chain
     │   └── StoreUnavailable   nothing can be kept or read now
@@ -32,14 +30,6 @@ class ResourceError(PolicydError):
 
 class SourceError(PolicydError):
     """A file, folder or cluster that can't be read; the message is one line that says what to do."""
-
-
-class CompileError(PolicydError):
-    """No table can be made for a workload."""
-
-
-class StreamError(PolicydError):
-    """The policy stream can't go on; the message begins with a stable code in capitals."""
 
 
 class CanaryError(PolicydError):

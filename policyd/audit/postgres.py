@@ -165,11 +165,11 @@ class _Statements:
     def execute(self, sql: str, values: Sequence[Any] = (), /) -> Any:
         if not values:
             return self._connection.execute(sql)
-        return self._connection.execute(_translated(sql), [_storable(each) for each in values])
+        return self._connection.execute(translated(sql), [_storable(each) for each in values])
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> Any:
         cursor = self._connection.cursor()
-        cursor.executemany(_translated(sql), [[_storable(each) for each in row] for row in rows])
+        cursor.executemany(translated(sql), [[_storable(each) for each in row] for row in rows])
         return cursor
 
     def close(self) -> None:
@@ -177,7 +177,8 @@ class _Statements:
             self._connection.close()
 
 
-def _translated(sql: str) -> Any:
+def translated(sql: str) -> Any:
+    """Return a statement with values for `?` as psycopg takes it."""
     return sql.replace("%", "%%").replace("?", "%s")
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import psycopg
 
+from policyd.audit.postgres import translated
+
 _AT_ONCE = 1000
 """Rows that are fetched at a time."""
 
@@ -57,7 +59,7 @@ class _Snapshot:
         return _Rows(self._rows(f"verify_{self._count}", sql, values))
 
     def _rows(self, name: str, sql: str, values: Sequence[Any]) -> Iterator[_Row]:
-        text: Any = sql.replace("?", "%s")
+        text: Any = translated(sql) if values else sql
         with self._connection.cursor(name, row_factory=_by_name) as cursor:
             cursor.itersize = _AT_ONCE
             cursor.execute(text, list(values) or None)

@@ -14,6 +14,7 @@ from policyd.audit_api.asked import Asked, token_of
 from policyd.audit_api.names import GROUP_VERSION, MOST_GROUPS, MOST_LISTED
 from policyd.audit_api.refusal import not_found
 from policyd.model.names import is_object_name
+from policyd.resources.instants import rfc3339
 
 MOST_PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of records in one answer; then `continue` says where it goes on."""
@@ -105,15 +106,10 @@ def denial(row: Row) -> Object:
     }
 
 
-def place_of(value: Object) -> int:
-    """Return where in the store a denial is."""
-    return int(value["metadata"]["resourceVersion"])
-
-
 def _meta(name: str | None, namespace: str | None, millis: int | None, place: int | None) -> Object:
     """Return metadata. What a proxy wrote that can be no name stands under its place alone."""
     usable = name if name is not None and is_object_name(name) else f"place-{place}"
-    meta: Object = {"name": usable, "creationTimestamp": _rfc3339(millis)}
+    meta: Object = {"name": usable, "creationTimestamp": _instant(millis)}
     if namespace:
         meta["namespace"] = namespace
     if place is not None:
@@ -121,14 +117,14 @@ def _meta(name: str | None, namespace: str | None, millis: int | None, place: in
     return meta
 
 
-def _rfc3339(millis: int | None) -> str | None:
+def _instant(millis: int | None) -> str | None:
     if millis is None:
         return None
     try:
         at = datetime.fromtimestamp(millis / 1000, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(at)
 
 
 def _fitting(rows: Sequence[Row]) -> tuple[list[Row], bool]:

@@ -16,6 +16,7 @@ from policyd.audit_api.names import DENIALS, EXPLANATION, GROUP, GROUPS, MOST_LI
 from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
+from policyd.resources.instants import rfc3339
 
 if TYPE_CHECKING:
     from kubeapi.client import Client
@@ -149,13 +150,12 @@ def _params(wanted: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(wanted[name]) for name in _TEXTS if wanted.get(name)}
     for name in ("since", "until"):
         if wanted.get(name) is not None:
-            found[name] = _rfc3339(wanted[name])
+            found[name] = _instant(wanted[name])
     return found | ({"wouldBe": "true"} if wanted.get("wouldBe") else {})
 
 
-def _rfc3339(millis: int) -> str:
-    at = datetime.fromtimestamp(millis / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _instant(millis: int) -> str:
+    return rfc3339(datetime.fromtimestamp(millis / 1000, UTC), "milliseconds")
 
 
 def _failure(error: ApiError) -> Failure:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from policyd.explain.cells import group_cells, record_cells
+from policyd.resources.instants import rfc3339
 
 GROUP_COLUMNS = ("denials", "first", "last", "caller", "to", "request", "reason", "rule", "example")
 LIST_COLUMNS = ("time", "caller", "to", "request", "reason", "rule", "id")
@@ -30,8 +31,8 @@ def group_data(row: Record) -> dict[str, Any]:
     kept = {name: value for name, value in row.items() if name not in {"denials", "first", "last", "example"}}
     return {
         "count": row["denials"],
-        "first": _rfc3339(row["first"]),
-        "last": _rfc3339(row["last"]),
+        "first": _instant_data(row["first"]),
+        "last": _instant_data(row["last"]),
         "example": row["example"],
         **kept,
     }
@@ -67,8 +68,8 @@ def _instant(millis: int | None) -> str:
     return "-" if millis is None else _at(millis).strftime("%m-%d %H:%M:%S")
 
 
-def _rfc3339(millis: int | None) -> str | None:
-    return None if millis is None else _at(millis).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _instant_data(millis: int | None) -> str | None:
+    return None if millis is None else rfc3339(_at(millis), "milliseconds")
 
 
 def _at(millis: int) -> datetime:

@@ -36,6 +36,7 @@ from policyd.errors import PolicydError
 from policyd.sources.folder import Folder
 from policyd.sources.kubernetes.cluster_source import ClusterSource
 from policyd.sources.source import Source
+from policyd.status.metrics import StatusMetrics
 from policyd.status.service import StatusService
 from servicekit.config import ConfigError, load_config, split_address
 from servicekit.launch import launch
@@ -152,7 +153,7 @@ async def _shown(
     audit.service.observe = made.denials.observe
     running = asyncio.create_task(made.run())
     try:
-        yield (made.metrics,)
+        yield (StatusMetrics(made),)
     finally:
         running.cancel()
         await asyncio.wait({running}, timeout=SHOWN_SECONDS)

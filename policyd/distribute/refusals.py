@@ -11,11 +11,6 @@ def permission_denied(code: str, detail: str) -> GRPCError:
     return GRPCError(Status.PERMISSION_DENIED, f"{code}: {detail}")
 
 
-def invalid(code: str, detail: str) -> GRPCError:
-    """Say that the proxy said what it must not."""
-    return GRPCError(Status.INVALID_ARGUMENT, f"{code}: {detail}")
-
-
 def too_slow(code: str, detail: str) -> GRPCError:
     """Say that the proxy doesn't keep up; it may come back."""
     return GRPCError(Status.DEADLINE_EXCEEDED, f"{code}: {detail}")

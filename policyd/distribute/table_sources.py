@@ -15,6 +15,7 @@ from policyd.model.names import ObjectKey
 from policyd.model.origin import FieldPath, path_text
 from policyd.resources.authorization_policy import AuthorizationPolicySpec
 from policyd.resources.base import Resource, Unreadable
+from policyd.resources.instants import rfc3339
 from policyd.sources.history import Written, removed, written
 
 MOST_CHANGES = 32
@@ -98,7 +99,7 @@ def _told(field: str, place: str, wrote: Written | None) -> dict[str, object]:
     return {
         "field": field,
         "place": place,
-        "at": None if wrote is None else wrote.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "at": None if wrote is None else rfc3339(wrote.at),
         "author": None if wrote is None else wrote.author,
         "commit": None if wrote is None else wrote.commit,
         **({} if wrote is None or wrote.through is None else {"through": wrote.through}),

@@ -31,6 +31,7 @@ from policyd.distribute.table_sources import (
 from policyd.errors import StoreUnavailable
 from policyd.index.world import World
 from policyd.model.names import ObjectKey
+from policyd.resources.instants import rfc3339
 
 _T = TypeVar("_T")
 
@@ -133,7 +134,7 @@ class Trail:
         at = datetime.fromtimestamp(change.at_millis / 1000, UTC)
         record = {
             "event": TABLE,
-            "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": rfc3339(at, "milliseconds"),
             "namespace": change.namespace,
             "workload": change.workload,
             "table": change.version,

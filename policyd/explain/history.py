@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from policyd.model.origin import Origin
+from policyd.resources.instants import rfc3339
 
 GIT_SECONDS = 2
 """How long git is waited for; an explanation without an author is better than none."""
@@ -35,19 +36,19 @@ def last_change(origin: Origin) -> LastChange | None:
         if told is None:
             return None
         by = {"author": told.manager, "operation": told.operation, "through": told.through}
-        return LastChange(origin.text, _text(told.at), **by)
+        return LastChange(origin.text, rfc3339(told.at), **by)
     path = Path(origin.file)
     blamed = _blame(path, origin.line) if origin.line else {}
     if blamed.get("author-time") and not blamed["commit"].startswith("0000000"):
         at = datetime.fromtimestamp(int(blamed["author-time"]), UTC)
         return LastChange(
-            origin.text, _text(at), blamed.get("author"), blamed["commit"][:12], blamed.get("summary")
+            origin.text, rfc3339(at), blamed.get("author"), blamed["commit"][:12], blamed.get("summary")
         )
     try:
         at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError:
         return None
-    return LastChange(origin.text, _text(at))
+    return LastChange(origin.text, rfc3339(at))
 
 
 def _blame(path: Path, line: int) -> dict[str, str]:
@@ -62,7 +63,3 @@ def _blame(path: Path, line: int) -> dict[str, str]:
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     found = {name: value for name, _, value in (text.partition(" ") for text in lines[1:])}
     return {"commit": lines[0].split(" ")[0], **found} if lines else {}
-
-
-def _text(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -29,6 +29,7 @@ from policyd.compile.rows import (
     WorkloadPart,
 )
 from policyd.compile.table import CompiledTable
+from policyd.resources.instants import rfc3339
 
 ACCESS = {
     Access.DENY: "deny",
@@ -262,7 +263,7 @@ def _test_sign(test: ValueTest) -> str:
 
 def instant_text(millis: int) -> str:
     """Return an instant as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return rfc3339(datetime.fromtimestamp(millis / 1000, UTC))
 
 
 def short_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from policyd.audit_api.names import SECRET
+from policyd.status.reports import CONFIG_MAP
 
 PRODUCT = "policyd"
 IDENTITY = "identity"
@@ -28,7 +29,7 @@ VALIDATOR = "policyd-validator"
 STORED = "policyd-install"
 """The ConfigMap with the settings of the install, which `upgrade` and `uninstall` read."""
 STORED_KEY = "settings.json"
-ACKNOWLEDGED = "policyd-acknowledged"
+ACKNOWLEDGED = CONFIG_MAP
 """The ConfigMap in which replicas of policyd tell what their proxies acknowledged."""
 AUDIT_CLAIM = "policyd-audit"
 SETTINGS_KEY = "settings.json"

@@ -29,6 +29,11 @@ def read_instant(value: object) -> datetime:
         raise ValueError(wrong) from None
 
 
+def rfc3339(at: datetime, to: str = "seconds") -> str:
+    """Return an instant in UTC, to the second or to `milliseconds`."""
+    return at.astimezone(UTC).isoformat(timespec=to).replace("+00:00", "Z")
+
+
 def read_duration(value: object) -> timedelta:
     """Return a Go duration of hours, minutes, seconds and milliseconds in this order: `1h30m`.
 

@@ -19,10 +19,12 @@ import structlog
 from kubeapi.backoff import Backoff
 from kubeapi.client import Client
 from kubeapi.errors import AccessError, ApiError
+from kubeapi.lease import micro_time
 from kubeapi.path import ResourcePath
 from policyd.audit.service import Allowance
 from policyd.status.conditions import cut
 from policyd.status.fair_queue import FairQueue
+from policyd.status.route_parents import CONTROLLER
 
 CAUSE_SECONDS = 60.0
 """An Event of a cause is written once in this time; what happens in between is counted in it."""
@@ -37,7 +39,6 @@ MOST_ATTEMPTS = 3
 SWEEP_SECONDS = 5.0
 MOST_NOTE = 1024
 """Bytes; the API server takes no more. Notes are cut off by characters, and are ASCII but for names."""
-CONTROLLER = "policyd.dev/policyd"
 _DEFAULT_NAMESPACE = "default"
 """Where the API wants Events about cluster-scoped objects."""
 
@@ -207,7 +208,7 @@ class Recorder:
         """Write a new Event, or how often it has happened by now. Raises ApiError, AccessError."""
         path = ResourcePath("events.k8s.io", "v1", "events", series.happening.namespace)
         if series.told:
-            body = {"series": {"count": count, "lastObservedTime": _micro_time(series.last)}}
+            body = {"series": {"count": count, "lastObservedTime": micro_time(series.last)}}
             try:
                 await self._client.merge(path, series.name, body)
             except ApiError as error:
@@ -227,7 +228,7 @@ class Recorder:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": series.name, "namespace": happening.namespace},
-            "eventTime": _micro_time(series.first),
+            "eventTime": micro_time(series.first),
             "reportingController": CONTROLLER,
             "reportingInstance": cut(self._instance, 128),
             "action": happening.action,
@@ -239,7 +240,7 @@ class Recorder:
         if happening.related is not None:
             body["related"] = happening.related.as_json()
         if count > 1:
-            body["series"] = {"count": count, "lastObservedTime": _micro_time(series.last)}
+            body["series"] = {"count": count, "lastObservedTime": micro_time(series.last)}
         return body
 
 
@@ -256,7 +257,3 @@ def _note(text: str) -> str:
     if len(encoded) <= MOST_NOTE:
         return text
     return f"{encoded[: MOST_NOTE - 3].decode('utf-8', 'ignore')}…"
-
-
-def _micro_time(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

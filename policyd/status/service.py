@@ -20,7 +20,6 @@ from policyd.status.acks import Proxies
 from policyd.status.denials import Denials
 from policyd.status.events import Recorder
 from policyd.status.leading import Leading
-from policyd.status.metrics import StatusMetrics
 from policyd.status.reports import Peers, Reporter
 
 LEASE = "policyd"
@@ -94,8 +93,3 @@ class StatusService:
             raise
         finally:
             self.leading = None
-
-    @property
-    def metrics(self) -> StatusMetrics:
-        """Return what is to be scraped of it."""
-        return StatusMetrics(self)

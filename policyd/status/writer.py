@@ -18,6 +18,7 @@ from kubeapi.errors import AccessError, ApiError
 from kubeapi.path import ResourcePath
 from policyd.audit.service import Allowance
 from policyd.model.names import ObjectKey
+from policyd.resources.instants import rfc3339
 from policyd.status.conditions import Wanted
 from policyd.status.fair_queue import FairQueue
 from policyd.status.held import Entry, Held
@@ -83,7 +84,7 @@ class StatusWriter:
 
     def look(self, key: ObjectKey) -> None:
         """Look whether an object's status is as wanted; one that somebody wrote over waits a while."""
-        if key not in self._wanted or self._difference(key, _now()) is None:
+        if key not in self._wanted or self._difference(key, rfc3339(datetime.now(UTC))) is None:
             return
         at, last = self._last.get(key, (float("-inf"), None))
         wait = at + REPAIR_SECONDS - time.monotonic()
@@ -120,7 +121,7 @@ class StatusWriter:
         await self.held.first()
         while True:
             key = await self._queue.get()
-            body = self._difference(key, _now())
+            body = self._difference(key, rfc3339(datetime.now(UTC)))
             path = self.held.paths.get((key.group, key.kind))
             if body is None or path is None:
                 continue
@@ -142,7 +143,7 @@ class StatusWriter:
         return {"metadata": {"name": key.name, "uid": wanted.uid}, "status": msgspec.to_builtins(status)}
 
     async def _write(self, key: ObjectKey, path: ResourcePath) -> None:
-        wanted, body = self._wanted.get(key), self._difference(key, _now())
+        wanted, body = self._wanted.get(key), self._difference(key, rfc3339(datetime.now(UTC)))
         if body is None or wanted is None:
             return
         place = ResourcePath(path.group, path.version, path.plural, key.namespace or None)
@@ -184,7 +185,3 @@ def _parents_body(wanted: WantedParents, entry: Entry, now: str) -> dict[str, An
     if parents == there:
         return None
     return {"metadata": {"resourceVersion": str(entry.version)}, "status": {"parents": parents}}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

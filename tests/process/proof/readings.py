@@ -23,14 +23,12 @@ OF_ITS_OWN = {"llhttp": "InvalidMethod"}
 """What a parser may refuse of what was forwarded, reading nothing otherwise: llhttp has a list of methods."""
 
 
-def decided(head: bytes, proxies: int = 1) -> Message | None:
-    """What the engine makes of a head; none where it refuses it. The last of two proxies decides on what the
-    first one made of it.
+def decided(head: bytes, carried: bool = False) -> Message | None:
+    """What the engine makes of a head; none where it refuses it. `carried`: it comes by HTTP/2 through the
+    proxy of who calls, which writes it anew; in HTTP/1 that one passes on the bytes of what it can't read.
     """
     try:
-        for _ in range(1, proxies):
-            head = _written(_read(head, CALLERS))
-        return _read(head, PROFILE)
+        return _read(_written(_read(head, CALLERS)) if carried else head, PROFILE)
     except RequestRefused:
         return None
 

@@ -36,10 +36,6 @@ RECORDED = 16
 """Of so many requests one is also sent so that it is denied, and its record compared."""
 
 
-PROXIES = {"plaintext": 1, "carried": 1, "two proxies": 2}
-"""That a request passes, by way."""
-
-
 class Tally:
     """What came of the requests of one way."""
 
@@ -165,7 +161,7 @@ async def test_p_5_http1_is_read_as_it_was_decided_on(
         while tally.counts["sent"] < REQUESTS:
             tally.counts["sent"] += 1
             sent = grammar.http1()
-            canonical = decided(first_head(sent), PROXIES[by])
+            canonical = decided(first_head(sent))
             answer = await sender.send(sent)
             if answer is None:
                 tally.counts["unanswered" if sent.broken else "unanswered though whole"] += 1
@@ -215,7 +211,7 @@ async def test_p_5_http2_is_read_as_it_was_decided_on(
                 tally.counts["unanswered"] += bool(sent.trailers)
             else:
                 tally.counts["forwarded"] += 1
-                canonical = decided(sent.as_head(), PROXIES[by])
+                canonical = decided(sent.as_head(), carried=by == "two proxies")
                 tally.answered[number], bodies[number] = (canonical, answer), sent.body
                 if number % RECORDED == 0 and canonical is not None:
                     denied = Sent2((*sent.fields, (b"x-deny", b"1")), sent.pieces, sent.trailers)

@@ -141,7 +141,11 @@ def test_following_shows_each_once_and_ends_with_ctrl_c(
     tmp_path: Path, store: SqliteStore, chain: Chain
 ) -> None:
     deliver(store, chain, denial(0))
-    program = "import sys; from policyd.cli.main import main; main()"
+    # What starts the tests may ignore SIGINT, and a program begins with that.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from policyd.cli.main import main; main()"
+    )
     words = ("denials", "--follow", "--store", str(tmp_path / "audit"), "--since", ALWAYS, "-o", "json")
     command = [sys.executable, "-c", program, *words]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -153,7 +157,10 @@ def test_following_shows_each_once_and_ends_with_ctrl_c(
         deliver(store, chain, denial(3))
         seen.append(json.loads(process.stdout.readline()))
         process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_SECONDS) == 0
+        try:
+            assert process.wait(WAIT_SECONDS) == 0
+        finally:
+            process.kill()
     assert [each.get("id") or each["event"] for each in seen] == [
         identifier(0),
         identifier(1),
