@@ -335,7 +335,7 @@ def test_a_deleted_object_and_one_made_again_under_its_name(
     found = raw(cluster, namespace, "servers", "web")
     assert found.status["observedGeneration"] == 1
     assert policyd.metric("policyd_status_failures_total") == 0
-    # Until the watch tells that an object is another one, a write to it fails; but it isn't tried all the time.
+    # A write fails until the watch tells that the object is another one, but it is not tried all the time.
     assert policyd.metric('policyd_status_writes_total{result="failed"}') <= failed + 4 * 15
     with pytest.raises(RigError):
         raw(cluster, namespace, "servers", "never")
