@@ -24,8 +24,6 @@ from policyd.audit_api.sight import (
     Standing,
     elsewhere,
     former_sources,
-    key_of,
-    plural_of,
     seen,
 )
 from policyd.compile.table import CompiledTable
@@ -36,6 +34,7 @@ from policyd.explain.past import ObjectChange, Past, TableRecord, read_tables
 from policyd.explain.readable import short_name
 from policyd.explain.report import NearMiss, Report, replay_beside
 from policyd.model.names import ObjectKey, WorkloadName, parse_workload
+from policyd.resources.kinds import key_of, plural_of
 
 MOST_TABLES: Final = 50
 """Former tables that are asked: each costs policyd a reading of it."""

@@ -18,17 +18,11 @@ from policyd.index.digests import digest, hash_text
 from policyd.index.world import Object, World
 from policyd.model.names import CORE, ObjectKey
 from policyd.resources.base import Resource, Unreadable
+from policyd.resources.kinds import key_of
 from policyd.resources.mesh_tls_authentication import MeshTLSAuthenticationSpec
-from policyd.resources.registry import KINDS
 
 NAMESPACES = ObjectKey(CORE, "Namespace", "", "")
 """Stands for the names and labels of all namespaces, which a selector of namespaces tells of."""
-_KINDS = {
-    kind: group_kind
-    for group_kind in KINDS
-    for kind in (f"{group_kind[1]}.{group_kind[0]}".lower().rstrip("."),)
-}
-"""Kinds by their name in a table: `server.policyd.dev`, `pod`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +52,6 @@ def former_sources(content: bytes | None) -> Mapping[ObjectKey, str] | None:
     except (ValueError, AttributeError):
         return None
     return {key: value for key, value in found.items() if key is not None} if None not in found else None
-
-
-def key_of(name: str) -> ObjectKey | None:
-    """Read an object's name in a table (`kind.group/namespace/name`); None where that is no kind of ours."""
-    kind, *place = name.partition("#")[0].split("/")
-    known = _KINDS.get(kind)
-    if known is None or len(place) not in {1, 2}:
-        return None
-    return ObjectKey(*known, place[0] if len(place) == 2 else "", place[-1])
-
-
-def plural_of(kind: str) -> str:
-    """Return a kind's name in paths of the API."""
-    lower = kind.lower()
-    if lower.endswith("y"):
-        return f"{lower[:-1]}ies"
-    return lower if lower.endswith("s") else f"{lower}s"
 
 
 def elsewhere(

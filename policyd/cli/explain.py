@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from policyd.cli.api_audit_log import NO_CLUSTER, api_audit_log_option, with_logs
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
 from policyd.cli.options import Format, Instant, Source, now, output_option, source_options
@@ -70,11 +71,13 @@ def _headers(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
 @click.option("--tcp", is_flag=True, help="Bytes that are not HTTP.")
 @click.option("--at", type=Instant(), help="When (RFC 3339).  [default: now]")
 @store_option
+@api_audit_log_option
 @source_options
 @output_option
 def command(
     identifier: str | None,
     store: Path | None,
+    logs: tuple[Path, ...],
     source: Source,
     output: Format,
     **asked: Any,
@@ -85,6 +88,7 @@ def command(
     smallest change of the manifests that would allow a denied request, with what else it would allow.
     With the ID of a denial (or at least 8 characters of its beginning, or the line that a proxy wrote): the
     same, on the very table that denied it, and what was changed since such a request was last allowed.
+    With --api-audit-log: also which user made these changes, from where, if the API server logged it.
     Exits with 0 if the request is allowed, with 1 if it is denied, with 5 if no such denial is kept.
 
     \b
@@ -95,12 +99,16 @@ def command(
         --from deployment/emojivoto/web --grpc emojivoto.v1.VotingService/VoteDoughnut -o json
       policyctl explain 019ab1c2-7d5e-7f00-8a8b-1c2d3e4f5a6b
       policyctl explain 019ab1c2-7d5e --store /var/lib/policyd/audit -f policies/books
+      policyctl explain 019ab1c2-7d5e -n books --api-audit-log /var/log/kubernetes/audit.log
     """  # noqa: D301  # \b is click's mark for lines that stay as they are
     answer = (
         asked_report(source, **asked)
         if identifier is None
         else recorded_report(identifier, source, trail(store, source.cluster, source.named))
     )
+    if logs and identifier is None and source.asked is None:
+        raise Failure(NO_CLUSTER)
+    answer = with_logs(answer, logs)
     if output == "table":
         render(answer, console())
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from policyd.audit_api.sight import Enforced, is_policy, key_of
+from policyd.audit_api.sight import Enforced, is_policy
 from policyd.compile.table import CompiledTable
 from policyd.distribute.controller import Controller
 from policyd.distribute.table_sources import sources_of
 from policyd.errors import ResourceError
 from policyd.model.names import CORE, ObjectKey, WorkloadName, parse_workload
+from policyd.resources.kinds import key_of
 
 
 class EnforcedNow:

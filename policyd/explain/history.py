@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from policyd.explain.logged import Logged
 from policyd.model.origin import Origin
 from policyd.resources.instants import rfc3339
 
@@ -27,6 +28,8 @@ class LastChange(msgspec.Struct, frozen=True):
     """In a cluster: `Apply` or `Update`."""
     through: str | None = None
     """In a cluster: which GitOps tool keeps the object."""
+    logged: Logged | None = None
+    """What the API server's audit log tells of it; None where none was looked into."""
 
 
 def last_change(origin: Origin) -> LastChange | None:

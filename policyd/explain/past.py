@@ -14,6 +14,7 @@ from policyd.compile.table import CompiledTable
 from policyd.engine import Table
 from policyd.errors import EngineError
 from policyd.explain.answer import Decision
+from policyd.explain.logged import Logged
 from policyd.explain.manifests import Manifests
 from policyd.explain.question import Question
 from policyd.explain.recorded import table_of
@@ -47,6 +48,8 @@ class ObjectChange(msgspec.Struct, frozen=True):
     what: str
     object: str
     places: tuple[Place, ...] = ()
+    logged: Logged | None = None
+    """What the API server's audit log tells of it; None where none was looked into."""
 
 
 class TableRecord(msgspec.Struct, frozen=True):

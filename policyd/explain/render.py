@@ -8,6 +8,7 @@ from rich.text import Text
 from policyd.explain.consequences import AlsoAllows
 from policyd.explain.fix import Fix
 from policyd.explain.history import LastChange
+from policyd.explain.logged import logged_text
 from policyd.explain.past import Past
 from policyd.explain.past import Place as PlaceOfChange
 from policyd.explain.readable import printable, short_name
@@ -35,6 +36,8 @@ def render(report: Report, console: Console) -> None:
     _line(console, "because", report.why)
     if report.history is not None:
         _line(console, "changed", _changed(report.history))
+        if report.history.logged is not None:
+            _line(console, "logged", logged_text(report.history.logged))
     if told.audit is not None:
         also = (
             f" by {', '.join(map(short_name, told.audit.authorizations))}"
@@ -87,6 +90,8 @@ def _past(console: Console, past: Past) -> None:
         for place in change.places:
             field = f" {place.field}" if place.field else ""
             _line(console, "", f"  {change.what} {short_name(change.object)}{field}  {_wrote(place)}")
+        if change.logged is not None:
+            _line(console, "", f"    logged: {logged_text(change.logged)}")
 
 
 def _wrote(place: PlaceOfChange) -> str:

@@ -11,6 +11,7 @@ FieldPath = tuple[str | int, ...]
 """A place in a document: `("spec", "networks", 0, "cidr")`."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_GENERATION = re.compile(r"generation \d+", re.ASCII)
 _PART = re.compile(r"""\[(\d+)\]|\["([^"]*)"\]|([^.\[\]"]+)""")
 
 
@@ -67,6 +68,11 @@ class Origin:
 
 
 NOWHERE = Origin()
+
+
+def is_of_cluster(place: str) -> bool:
+    """Whether an origin's text is that of an object of a cluster, and names no file."""
+    return not place or _GENERATION.fullmatch(place) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from policyd.audit_api.explaining import Explainer
 from policyd.audit_api.front_proxy import Caller
 from policyd.audit_api.refusal import Refusal
 from policyd.audit_api.reviews import Deed
-from policyd.audit_api.sight import Enforced, is_policy, key_of, plural_of
+from policyd.audit_api.sight import Enforced, is_policy
 from policyd.distribute.envelope import sha256
 from policyd.distribute.table_sources import sources_of, versions
 from policyd.engine import Table
@@ -28,6 +28,7 @@ from policyd.explain.manifests import Manifests
 from policyd.explain.told import report_of
 from policyd.model.names import ObjectKey, WorkloadName
 from policyd.resources.base import Document
+from policyd.resources.kinds import key_of, plural_of
 from policyd.resources.read import read
 from policyd_api.v1 import stream_pb2 as wire
 from tests.api.audit_policyd import NoSigner, Spool

@@ -1,0 +1,111 @@
+"""What the API server's audit log says of one change: the write that made it, or why none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from policyd.model.names import ObjectKey
+from policyd.sources.kubernetes.api_audit import VERBS, Entry, Write
+
+WHOLE_SECOND: Final = timedelta(seconds=1)
+"""`managedFields` have times cut to seconds, by the clock of the API server that writes the log."""
+BESIDE_TABLE: Final = timedelta(seconds=5)
+"""Between a write and the table that it made: that takes a second at most, the rest is for other clocks."""
+MOST_MATCHES: Final = 64
+"""Entries that are kept for one change; of more nobody can say which it was."""
+MOST_USERS: Final = 8
+"""Users that are told where no one entry is."""
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """What the log tells of a change. `matches`: how many entries may be it.
+
+    `entry` is the last of them if one user made them all. Otherwise it isn't known which it was, and `users`
+    are those who made them.
+    """
+
+    matches: int
+    entry: Entry | None = None
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Which writes may have made a change: those that went on at some time from `since` to before `until`."""
+
+    key: ObjectKey
+    since: datetime
+    until: datetime
+    verbs: frozenset[str] = VERBS
+    manager: str | None = None
+    """The field manager it is written to; None where nothing says."""
+
+    def __contains__(self, write: Write) -> bool:
+        if write.key != self.key or write.entry.verb not in self.verbs:
+            return False
+        if self.manager is not None and write.manager != self.manager:
+            return False
+        return write.received < self.until and write.ended >= self.since
+
+
+@dataclass(slots=True)
+class Search:
+    """Collects what may have made one change."""
+
+    sought: Sought
+    _found: dict[str, Write] = field(default_factory=dict)
+    """By auditID: rotated files, and servers behind another, tell the same again."""
+    _is_over: bool = False
+
+    def look_at(self, write: Write) -> None:
+        """Keep a write if it may be the one."""
+        if write not in self.sought or write.entry.audit_id in self._found:
+            return
+        if len(self._found) == MOST_MATCHES:
+            self._is_over = True
+        else:
+            self._found[write.entry.audit_id] = write
+
+    def result(self) -> Logged:
+        """Say what was found."""
+        found = sorted(self._found.values(), key=lambda write: (write.ended, write.entry.audit_id))
+        who = dict.fromkeys((write.entry.user, write.entry.impersonated_by) for write in found)
+        if len(who) == 1 and not self._is_over:
+            return Logged(len(found), found[-1].entry)
+        names = dict.fromkeys(by_text(user, impersonator) for user, impersonator in who)
+        return Logged(len(found), None, tuple(names)[:MOST_USERS])
+
+
+def search(log: Iterable[Write], searches: Iterable[Search]) -> None:
+    """Read a log once, for all."""
+    by_key: dict[ObjectKey, list[Search]] = {}
+    for each in searches:
+        by_key.setdefault(each.sought.key, []).append(each)
+    for write in log:
+        for each in by_key.get(write.key, ()):
+            each.look_at(write)
+
+
+def by_text(user: str, impersonator: str | None) -> str:
+    """`jane`, or `jane (impersonated by admin)`."""
+    return user if impersonator is None else f"{user} (impersonated by {impersonator})"
+
+
+def logged_text(logged: Logged) -> str:
+    """Return one line. What the client said itself comes last."""
+    entry = logged.entry
+    if entry is None and not logged.matches:
+        return "no entry of the API server's log matches"
+    if entry is None:
+        return f"{logged.matches} entries of the API server's log match, by {', '.join(logged.users)}"
+    last = f", the last of {logged.matches} that match" if logged.matches > 1 else ""
+    *said, address = entry.source_ips or ("an unknown address",)
+    via = f" (which says: for {', '.join(said)})" if said else ""
+    agent = f', agent "{entry.user_agent}"' if entry.user_agent else ""
+    by = by_text(entry.user, entry.impersonated_by)
+    return f"{entry.verb} by {by} at {entry.time}{last}, auditID {entry.audit_id}, from {address}{via}{agent}"
