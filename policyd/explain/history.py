@@ -38,8 +38,9 @@ def last_change(origin: Origin) -> LastChange | None:
         told = origin.authorship
         if told is None:
             return None
-        by = {"author": told.manager, "operation": told.operation, "through": told.through}
-        return LastChange(origin.text, rfc3339(told.at), **by)
+        return LastChange(
+            origin.text, rfc3339(told.at), told.manager, operation=told.operation, through=told.through
+        )
     path = Path(origin.file)
     blamed = _blame(path, origin.line) if origin.line else {}
     if blamed.get("author-time") and not blamed["commit"].startswith("0000000"):

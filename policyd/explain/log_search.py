@@ -10,11 +10,9 @@ from typing import Final
 import msgspec
 
 from policyd.compile.compiler import parse_origin
-from policyd.explain.history import LastChange
 from policyd.explain.logged import BESIDE_TABLE, WHOLE_SECOND, Search, Sought, search
 from policyd.explain.past import ObjectChange
 from policyd.explain.report import Report
-from policyd.model.names import ObjectKey
 from policyd.model.origin import is_of_cluster
 from policyd.resources.instants import read_instant
 from policyd.resources.kinds import key_of
@@ -24,8 +22,6 @@ _KEPT: Final = VERBS - {"delete"}
 """After which the object is there."""
 _GONE: Final = VERBS - {"create"}
 """After which it may be gone from a table: deleted, or changed so that it says nothing there any more."""
-_APPLY: Final = frozenset({"patch"})
-"""How server-side apply comes; only that makes a manager's entry say `Apply`."""
 
 
 class LogSearch:
@@ -78,13 +74,8 @@ def _sought_last(report: Report) -> Sought | None:
         key, _ = parse_origin(origin)
     except ValueError:
         return None
-    return _dated(key, change)
-
-
-def _dated(key: ObjectKey, change: LastChange) -> Sought:
     at = read_instant(change.at)
-    verbs = _APPLY if change.operation == "Apply" else _KEPT
-    return Sought(key, at, at + WHOLE_SECOND, verbs, change.author)
+    return Sought(key, at, at + WHOLE_SECOND, _KEPT, change.author, change.operation == "Apply")
 
 
 def _sought(change: ObjectChange, table_at: datetime) -> Sought | None:

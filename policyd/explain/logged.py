@@ -10,12 +10,14 @@ from typing import Final
 import msgspec
 
 from policyd.model.names import ObjectKey
-from policyd.sources.kubernetes.api_audit import VERBS, Entry, Write
+from policyd.sources.kubernetes.api_audit import Entry, Write
 
 WHOLE_SECOND: Final = timedelta(seconds=1)
 """`managedFields` have times cut to seconds, by the clock of the API server that writes the log."""
 BESIDE_TABLE: Final = timedelta(seconds=5)
 """Between a write and the table that it made: that takes a second at most, the rest is for other clocks."""
+APPLY: Final = "patch"
+"""The verb of server-side apply, also where it creates."""
 MOST_MATCHES: Final = 64
 """Entries that are kept for one change; of more nobody can say which it was."""
 MOST_USERS: Final = 8
@@ -36,21 +38,28 @@ class Logged(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Which writes may have made a change: those that went on at some time from `since` to before `until`."""
+    """Which writes may have made a change: those that went on at some time from `since` to before `until`.
+
+    `manager` and `applied` are what `managedFields` say of it; None where they say nothing.
+    """
 
     key: ObjectKey
     since: datetime
     until: datetime
-    verbs: frozenset[str] = VERBS
+    verbs: frozenset[str]
     manager: str | None = None
-    """The field manager it is written to; None where nothing says."""
+    applied: bool | None = None
 
     def __contains__(self, write: Write) -> bool:
         if write.key != self.key or write.entry.verb not in self.verbs:
             return False
-        if self.manager is not None and write.manager != self.manager:
-            return False
         return write.received < self.until and write.ended >= self.since
+
+    def is_fitting(self, write: Write) -> bool:
+        """Whether `managedFields` would say of a write what they say. Only patches can apply."""
+        if self.applied and write.entry.verb != APPLY:
+            return False
+        return self.manager is None or write.manager == self.manager
 
 
 @dataclass(slots=True)
@@ -72,11 +81,18 @@ class Search:
             self._found[write.entry.audit_id] = write
 
     def result(self) -> Logged:
-        """Say what was found."""
+        """Say what was found.
+
+        Of several managers of one second `managedFields` don't say whose write was the last: another user's
+        is no less likely for its manager.
+        """
         found = sorted(self._found.values(), key=lambda write: (write.ended, write.entry.audit_id))
+        fitting = [write for write in found if self.sought.is_fitting(write)]
+        if not fitting:
+            return Logged(0)
         who = dict.fromkeys((write.entry.user, write.entry.impersonated_by) for write in found)
         if len(who) == 1 and not self._is_over:
-            return Logged(len(found), found[-1].entry)
+            return Logged(len(found), fitting[-1].entry)
         names = dict.fromkeys(by_text(user, impersonator) for user, impersonator in who)
         return Logged(len(found), None, tuple(names)[:MOST_USERS])
 

@@ -52,9 +52,9 @@ class NoSigner:
 class Spool:
     """What the proxy of one pod delivers."""
 
-    def __init__(self, store: Store, namespace: str, pod: str = "cart-0") -> None:
+    def __init__(self, store: Store, namespace: str, pod: str = "cart-0", workload: str = "") -> None:
         self.namespace = namespace
-        workload = f"deployment/{namespace}/cart"
+        workload = workload or f"deployment/{namespace}/cart"
         identity = f"spiffe://cluster.local/ns/{namespace}/sa/cart"
         self._writer = Writer(identity, f"uid-{namespace}-{pod}", namespace, pod, workload)
         self._store = store

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.api import objects
+from tests.api.audit_log import audit_flags
 from tests.api.rig import ApiServer
 from tests.cluster import binaries
 
@@ -26,7 +27,7 @@ def api() -> Iterator[ApiServer]:
             pytest.fail(missing)
         pytest.skip(missing)
     folder = Path(tempfile.mkdtemp(prefix="policyd-api-"))
-    server = ApiServer(folder)
+    server = ApiServer(folder, audit_flags(folder))
     try:
         server.start()
         objects.create_node(server)

@@ -23,6 +23,7 @@ from kubeapi.access import Access
 from kubeapi.client import Client
 from policyd.distribute.basis import Basis
 from policyd.distribute.controller import Controller
+from policyd.distribute.envelope import Hashes
 from policyd.index.world import World
 from policyd.sources.kubernetes.cluster_source import ClusterSource
 from policyd.sources.kubernetes.once import read_once
@@ -75,8 +76,12 @@ class Serving:
     namespace: str
 
     @property
+    def hashes(self) -> Hashes:
+        return self.controller.contents(_leaf(self.pod), (), 1).hashes
+
+    @property
     def table(self) -> bytes:
-        return self.controller.contents(_leaf(self.pod), (), 1).hashes.snapshot
+        return self.hashes.snapshot
 
 
 @contextlib.asynccontextmanager

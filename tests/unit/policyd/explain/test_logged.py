@@ -109,13 +109,12 @@ def test_a_request_counts_that_went_on_in_that_second(
 )
 def test_what_is_of_another_object_or_manager_is_not_it(other: dict[str, Any]) -> None:
     assert last(write(0.1, "other", **other)) == Logged(0)
-    assert who(last(write(0.1, "other", **other), write(0.2, "jane"))) == "jane"
 
 
 def test_server_side_apply_is_a_patch() -> None:
     applied = LastChange("generation 3", rfc3339(AT), "kubectl-patch", operation="Apply")
-    log = (write(0.1, "jane"), write(0.3, "bob", verb="update"))
-    assert who(last(*log, changed=applied)) == "jane"
+    assert who(last(write(0.1, "jane"), changed=applied)) == "jane"
+    assert last(write(0.3, "bob", verb="update"), changed=applied) == Logged(0)
 
 
 def test_of_one_users_several_it_is_the_last_whatever_the_order_of_files() -> None:
@@ -134,6 +133,14 @@ def test_of_several_users_none_is_guessed() -> None:
     assert logged_text(found) == "3 entries of the API server's log match, by jane, bob"
     as_bob = write(0.2, "jane", impersonatedUser={"username": "bob"}, auditID="x")
     assert last(write(0.1, "bob"), as_bob).users == ("bob", "bob (impersonated by jane)")
+
+
+def test_of_several_managers_of_one_second_none_is_guessed() -> None:
+    """managedFields give both the same time."""
+    other = {"requestURI": "/a?fieldManager=kubectl-edit"}
+    found = last(write(0.1, "jane"), write(0.2, "bob", **other))
+    assert found == Logged(2, None, ("jane", "bob"))
+    assert who(last(write(0.1, "jane"), write(0.2, "jane", **other))) == "jane"
 
 
 def test_what_is_kept_is_bounded_and_then_none_is_named() -> None:
