@@ -24,8 +24,18 @@ MOST_USERS: Final = 8
 """Users that are told where no one entry is."""
 
 
+class Later(msgspec.Struct, frozen=True):
+    """Writes after the last that `managedFields` tell of, at most `MOST_MATCHES`.
+
+    They tell of none that took no field: that changed nothing, or only removed what others had said.
+    """
+
+    count: int
+    last: Entry
+
+
 class Logged(msgspec.Struct, frozen=True):
-    """What the log tells of a change. `matches`: how many entries may be it.
+    """What the log tells of a change. `matches`: how many entries may be it, at most `MOST_MATCHES`.
 
     `entry` is the last of them if one user made them all. Otherwise it isn't known which it was, and `users`
     are those who made them.
@@ -34,32 +44,51 @@ class Logged(msgspec.Struct, frozen=True):
     matches: int
     entry: Entry | None = None
     users: tuple[str, ...] = ()
+    later: Later | None = None
+    """Of the deciding rule's last change alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From an instant to before another; without an end, for ever."""
+
+    since: datetime
+    until: datetime | None = None
+
+    def holds(self, write: Write) -> bool:
+        """Whether a write went on at some time in it."""
+        return write.ended >= self.since and (self.until is None or write.received < self.until)
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Which writes may have made a change: those that went on at some time from `since` to before `until`.
+    """Which writes may have made a change: those of `span`, and of `beside` whatever `managedFields` say.
 
-    `manager` and `applied` are what `managedFields` say of it; None where they say nothing.
+    `manager` and `applied` are what they say of it; None where they say nothing.
     """
 
     key: ObjectKey
-    since: datetime
-    until: datetime
+    span: Span
     verbs: frozenset[str]
     manager: str | None = None
     applied: bool | None = None
+    beside: Span | None = None
 
     def __contains__(self, write: Write) -> bool:
         if write.key != self.key or write.entry.verb not in self.verbs:
             return False
-        return write.received < self.until and write.ended >= self.since
+        return self.span.holds(write) or self._is_beside(write)
 
     def is_fitting(self, write: Write) -> bool:
         """Whether `managedFields` would say of a write what they say. Only patches can apply."""
+        if self._is_beside(write):
+            return True
         if self.applied and write.entry.verb != APPLY:
             return False
         return self.manager is None or write.manager == self.manager
+
+    def _is_beside(self, write: Write) -> bool:
+        return self.beside is not None and self.beside.holds(write)
 
 
 @dataclass(slots=True)
@@ -72,13 +101,13 @@ class Search:
     _is_over: bool = False
 
     def look_at(self, write: Write) -> None:
-        """Keep a write if it may be the one."""
-        if write not in self.sought or write.entry.audit_id in self._found:
+        """Keep a write if it may be the one; of too many, the newest."""
+        if write not in self.sought:
             return
-        if len(self._found) == MOST_MATCHES:
+        self._found[write.entry.audit_id] = write
+        if len(self._found) > MOST_MATCHES:
             self._is_over = True
-        else:
-            self._found[write.entry.audit_id] = write
+            del self._found[min(self._found.values(), key=_age).entry.audit_id]
 
     def result(self) -> Logged:
         """Say what was found.
@@ -86,7 +115,7 @@ class Search:
         Of several managers of one second `managedFields` don't say whose write was the last: another user's
         is no less likely for its manager.
         """
-        found = sorted(self._found.values(), key=lambda write: (write.ended, write.entry.audit_id))
+        found = self._sorted()
         fitting = [write for write in found if self.sought.is_fitting(write)]
         if not fitting:
             return Logged(0)
@@ -95,6 +124,18 @@ class Search:
             return Logged(len(found), fitting[-1].entry)
         names = dict.fromkeys(by_text(user, impersonator) for user, impersonator in who)
         return Logged(len(found), None, tuple(names)[:MOST_USERS])
+
+    def later(self, than: Search) -> Later | None:
+        """Say how many were found that another didn't find, and which is the last; None without any."""
+        found = [write for write in self._sorted() if write.entry.audit_id not in than._found]
+        return Later(len(found), found[-1].entry) if found else None
+
+    def _sorted(self) -> list[Write]:
+        return sorted(self._found.values(), key=_age)
+
+
+def _age(write: Write) -> tuple[datetime, str]:
+    return write.ended, write.entry.audit_id
 
 
 def search(log: Iterable[Write], searches: Iterable[Search]) -> None:
@@ -120,6 +161,17 @@ def logged_text(logged: Logged) -> str:
     if entry is None:
         return f"{logged.matches} entries of the API server's log match, by {', '.join(logged.users)}"
     last = f", the last of {logged.matches} that match" if logged.matches > 1 else ""
+    return _entry_text(entry, last)
+
+
+def later_text(later: Later) -> str:
+    """Return one line on writes that `managedFields` don't tell of."""
+    count = f"at least {later.count}" if later.count == MOST_MATCHES else str(later.count)
+    writes = "write" if later.count == 1 else "writes"
+    return f"{count} {writes} that changed nothing or took no field; the last: {_entry_text(later.last)}"
+
+
+def _entry_text(entry: Entry, last: str = "") -> str:
     *said, address = entry.source_ips or ("an unknown address",)
     via = f" (which says: for {', '.join(said)})" if said else ""
     agent = f', agent "{entry.user_agent}"' if entry.user_agent else ""

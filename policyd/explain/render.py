@@ -8,7 +8,7 @@ from rich.text import Text
 from policyd.explain.consequences import AlsoAllows
 from policyd.explain.fix import Fix
 from policyd.explain.history import LastChange
-from policyd.explain.logged import logged_text
+from policyd.explain.logged import Logged, later_text, logged_text
 from policyd.explain.past import Past
 from policyd.explain.past import Place as PlaceOfChange
 from policyd.explain.readable import printable, short_name
@@ -37,7 +37,7 @@ def render(report: Report, console: Console) -> None:
     if report.history is not None:
         _line(console, "changed", _changed(report.history))
         if report.history.logged is not None:
-            _line(console, "logged", logged_text(report.history.logged))
+            _logged(console, report.history.logged)
     if told.audit is not None:
         also = (
             f" by {', '.join(map(short_name, told.audit.authorizations))}"
@@ -63,6 +63,12 @@ def render(report: Report, console: Console) -> None:
 def _line(console: Console, label: str, text: str) -> None:
     line = Text(f"{label:<{LABEL}}", "dim") + Text(printable(text))
     console.print(line)
+
+
+def _logged(console: Console, logged: Logged) -> None:
+    _line(console, "logged", logged_text(logged))
+    if logged.later is not None:
+        _line(console, "later", later_text(logged.later))
 
 
 def _named(console: Console, report: Report, label: str, name: str | None, key: str = "") -> None:

@@ -14,7 +14,7 @@ from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN
 from policyd.explain.answer import Explanation, Peer
 from policyd.explain.history import LastChange
 from policyd.explain.log_search import LogSearch
-from policyd.explain.logged import MOST_MATCHES, Logged, logged_text
+from policyd.explain.logged import MOST_MATCHES, Logged, later_text, logged_text
 from policyd.explain.manifests import Place
 from policyd.explain.past import ObjectChange, Past, TableRecord
 from policyd.explain.past import Place as PlaceOfChange
@@ -176,7 +176,7 @@ def test_who_deleted_it_is_known_to_the_log_alone() -> None:
 def test_a_change_with_a_time_is_that_of_its_object_then() -> None:
     place = PlaceOfChange("spec", "generation 4", rfc3339(AT - timedelta(seconds=30)), "kubectl-patch")
     change = ObjectChange("updated", NAME, (place, place))
-    found = told(change, write(-29.5, "jane"), write(-0.5, "bob"))
+    found = told(change, write(-29.5, "jane"), write(-10, "bob"))
     assert who(found or Logged(0)) == "jane"
 
 
@@ -224,6 +224,30 @@ def test_the_answer_in_json_has_the_same() -> None:
     assert (change["logged"]["matches"], change["logged"]["entry"]["verb"]) == (2, "delete")
     again = report_of(data, DEFAULT_TRUST_DOMAIN)
     assert (again.history, again.past) == (made.history, made.past)
+
+
+def test_later_writes_are_told_which_managed_fields_are_silent_about() -> None:
+    found = last(write(-9, "before"), write(0.9, "jane", took=3), write(2, "ci"), write(400, "bob"))
+    assert (who(found), found.later and found.later.count) == ("jane", 2)
+    assert found.later is not None
+    assert later_text(found.later).startswith(
+        "2 writes that changed nothing or took no field; the last: patch by bob at 2026-11-21T12:06:40.000Z"
+    )
+    assert last(write(0.1)).later is None
+    many = last(*(write(2 + each, f"user{each}") for each in range(MOST_MATCHES + 9)))
+    assert many.later is not None
+    assert (many.matches, many.later.last.user) == (0, f"user{MOST_MATCHES + 8}")
+    assert later_text(many.later).startswith(f"at least {MOST_MATCHES} writes ")
+
+
+def test_who_only_removed_something_leaves_the_time_of_who_wrote_before() -> None:
+    place = PlaceOfChange("spec", "generation 4", rfc3339(AT - timedelta(days=3)), "kubectl-create")
+    change = ObjectChange("updated", NAME, (place,))
+    assert who(told(change, write(-0.5, "bob")) or Logged(0)) == "bob"
+    days = -3 * 86400 + 0.1
+    made = write(days, "jane", requestURI="/a?fieldManager=kubectl-create", verb="create")
+    assert told(change, made, write(-0.5, "bob")) == Logged(2, None, ("jane", "bob"))
+    assert who(told(change, made) or Logged(0)) == "jane", "policyd was away"
 
 
 def test_addresses_that_a_client_says_are_told_apart() -> None:
