@@ -1,27 +1,27 @@
-"""The API server's own audit log: of requests to policies alone, and without what they held."""
+"""The API server's own audit log: of writes to policies alone, and without what they held."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from tests.api.rig import ApiServer
 
-POLICY = """
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: Metadata
-  resources: [{group: policyd.dev}, {group: policy.linkerd.io}]
-- level: None
-"""
+PAGE = Path(__file__).parents[2] / "docs/reference/who-changed-it.md"
+
+
+def policy() -> str:
+    """Return the policy that the page recommends."""
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    began = lines.index("    apiVersion: audit.k8s.io/v1")
+    return textwrap.dedent("\n".join(lines[began : lines.index("", began)]))
 
 
 def audit_flags(folder: Path) -> list[str]:
     """Return flags of an API server that let it log."""
-    policy = folder / "audit-policy.yaml"
-    policy.write_text(POLICY)
-    return [f"--audit-policy-file={policy}", f"--audit-log-path={_log(folder)}"]
+    written = folder / "audit-policy.yaml"
+    written.write_text(policy())
+    return [f"--audit-policy-file={written}", f"--audit-log-path={_log(folder)}"]
 
 
 def audit_log(api: ApiServer) -> Path:
