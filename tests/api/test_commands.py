@@ -54,6 +54,8 @@ def test_explain_asks_the_cluster(api: ApiServer, shop: str, capsys: pytest.Capt
     assert run([*asked, *question, "--from", f"serviceAccount:{shop}/other"]) == ExitCode.NO
     told = json.loads(capsys.readouterr().out)
     assert told["reason"] == "no_matching_rule"
+    assert told["fix"]["summary"], "the objects of a cluster can be mended, too"
+    assert f"/{shop}/" in told["fix"]["patch"]
 
 
 def test_check_says_what_is_wrong_with_a_cluster(
