@@ -16,7 +16,7 @@ from tests.cluster.node import Node
 from tests.cluster.others import install_others
 from tests.cluster.report import FOLDER
 
-ORDER = ("install", "canaries", "adoption", "policies", "interception", "outages", "uninstall")
+ORDER = ("install", "canaries", "adoption", "policies", "denials", "interception", "outages", "uninstall")
 """`test_NAME.py`: each finds the cluster as those before it left it."""
 
 
