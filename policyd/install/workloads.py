@@ -48,6 +48,8 @@ STATE_LIMIT = {IDENTITY: "256Mi", POLICYD: "2Gi"}
 """Of emptyDirs: identity's journal; policyd's audit store (1 GiB at most) and its basis."""
 SCRATCH_LIMIT = "64Mi"
 GRACE_SECONDS = 30
+LEAVE_SECONDS = 3
+"""A pod that is to end goes on serving so long, until no node's Services lead to it any more (of the 30)."""
 PROGRAM = {IDENTITY: "identity", POLICYD: "policyd", INJECTOR: "policyd-injector"}
 SERVING = {IDENTITY: "grpc", POLICYD: "grpc", INJECTOR: "webhook"}
 """The port whose listening says that a component is ready: none listens before it can answer."""
@@ -226,6 +228,7 @@ def _container(component: str, settings: InstallSettings, volumes: Sequence[tupl
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         "resources": {
             "requests": {"cpu": resources.cpu, "memory": resources.memory},
             "limits": {"memory": resources.limit},

@@ -194,6 +194,14 @@ def test_high_availability_is_two_replicas_apart_with_budgets() -> None:
     assert {each["spec"]["replicas"] for each in of_kind(plain, "Deployment")} == {1}
 
 
+def test_pods_that_end_serve_until_services_lead_elsewhere(objects: list[dict[str, Any]]) -> None:
+    for each in of_kind(objects, "Deployment"):
+        pod = each["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        seconds = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert 0 < seconds < pod["terminationGracePeriodSeconds"] / 2
+
+
 def test_an_upgrade_touches_neither_issuer_nor_roots() -> None:
     whole, kept = render(settings(), MATERIAL), render(settings(), None)
     left_out = {_key(each) for each in whole} - {_key(each) for each in kept}
