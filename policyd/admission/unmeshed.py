@@ -37,7 +37,8 @@ ADVICE: Final[Mapping[Reason, str]] = {
 CLOSED: Final[frozenset[Reason]] = frozenset({"not_running", "not_ready"})
 """Of these the traffic is refused; all the others are open."""
 
-_FINISHED = frozenset({"Succeeded", "Failed"})
+FINISHED = frozenset({"Succeeded", "Failed"})
+"""Phases of pods in which nothing runs any more."""
 _FIXED = ("command", "securityContext", "restartPolicy")
 """Fields of our containers that no version and no annotation changes."""
 _TRUST = ("trustDomain", "identity", "policy", "controlPlaneNamespace", "transparent", "inbound", "outbound")
@@ -85,7 +86,7 @@ def unmeshed(written: Json, namespace: NamespaceFacts, injection: Injection) -> 
     if not namespace.enrolled or namespace.name in SYSTEM_NAMESPACES | {injection.control_plane}:
         return None
     status = written.get("status") or {}
-    if status.get("phase") in _FINISHED:
+    if status.get("phase") in FINISHED:
         return None
     found = _found(written, status, namespace, injection)
     if found is None:

@@ -11,6 +11,8 @@ from kubeapi.client import Client, JsonObject, Request
 from kubeapi.errors import ApiError
 from kubeapi.path import ResourcePath
 from policyd.admission.injection import PROXY
+from policyd.admission.unmeshed import FINISHED
+from policyd.errors import SourceError
 from policyd.install.choices import checked
 from policyd.install.names import STORED, STORED_KEY
 from policyd.install.settings import InstallSettings
@@ -61,6 +63,24 @@ async def installed(client: Client, namespace: str) -> InstallSettings | None:
     return checked(json.loads((found.get("data") or {}).get(STORED_KEY, "{}")))
 
 
+async def trust_domain(client: Client) -> str | None:
+    """Return the trust domain of the cluster's install, wherever that is; None where nobody can say.
+
+    Raises AccessError.
+    """
+    maps = ResourcePath("", "v1", "configmaps")
+    try:
+        stored = [each async for each in items(client, maps, {"fieldSelector": f"metadata.name={STORED}"})]
+        domains = {
+            checked(json.loads(each["data"][STORED_KEY])).trust_domain
+            for each in stored
+            if STORED_KEY in (each.get("data") or {})
+        }
+    except (ApiError, SourceError, ValueError):
+        return None
+    return domains.pop() if len(domains) == 1 else None
+
+
 async def allowed(client: Client, verb: str, path: ResourcePath) -> bool:
     """Whether we may do this, as the API server says. Raises ApiError."""
     attributes = {"group": path.group, "resource": path.plural, "verb": verb}
@@ -87,8 +107,9 @@ async def server_time(client: Client) -> datetime:
 
 
 def has_proxy(pod: Mapping[str, Any]) -> bool:
-    """Whether a pod has a policyd-proxy."""
-    return proxy_of(pod) is not None
+    """Whether a pod has a policyd-proxy, and is to go on with it."""
+    ends = "deletionTimestamp" in pod["metadata"] or (pod.get("status") or {}).get("phase") in FINISHED
+    return not ends and proxy_of(pod) is not None
 
 
 def proxy_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:

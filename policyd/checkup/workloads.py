@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
 from policyd.admission.enrolment import NamespaceFacts
-from policyd.admission.unmeshed import Unmeshed, tag, unmeshed
+from policyd.admission.unmeshed import FINISHED, Unmeshed, tag, unmeshed
 from policyd.checkup.check import OK, Category, Check, Result, error, warning
 from policyd.checkup.reading import NAMESPACES, PODS, installed, items, proxy_of, some
 from policyd.install.configs import injection_of
@@ -17,7 +17,6 @@ from policyd.install.settings import InstallSettings
 from policyd.model.names import TRUST_BUNDLE
 
 WORKLOADS = "workloads"
-_FINISHED = ("Succeeded", "Failed")
 
 
 @dataclass(slots=True)
@@ -51,7 +50,7 @@ class Looked:
         self.enrolled = sorted(name for name, each in facts.items() if each.enrolled)
         async for pod in items(client, PODS):
             proxy = proxy_of(pod)
-            if proxy is not None and (pod.get("status") or {}).get("phase") not in _FINISHED:
+            if proxy is not None and (pod.get("status") or {}).get("phase") not in FINISHED:
                 self.versions[tag(str(proxy.get("image", "")))] += 1
             place = facts.get(pod["metadata"]["namespace"])
             found = None if place is None else unmeshed(pod, place, injection)

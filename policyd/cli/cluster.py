@@ -67,18 +67,22 @@ class Cluster:
             return await question(client)
 
     def read(self, trust_domain: str | None) -> tuple[Manifests, str]:
-        """Return all that is there, and the context's namespace. Raises ApiError, AccessError."""
+        """Return all that is there, and the context's namespace. Raises ApiError, AccessError.
+
+        Where no trust domain is given it is that of the install, if the user may read its settings.
+        """
         access = self.access()
-        objects = asyncio.run(_objects(access))
-        return Manifests.of(objects, trust_domain or DEFAULT_TRUST_DOMAIN), access.namespace
+        objects, installed = asyncio.run(_objects(access, trust_domain))
+        return Manifests.of(objects, installed or DEFAULT_TRUST_DOMAIN), access.namespace
 
 
-async def _objects(access: Access) -> tuple[AnyObject, ...]:
+async def _objects(access: Access, domain: str | None) -> tuple[tuple[AnyObject, ...], str | None]:
     from kubeapi.client import Client  # noqa: PLC0415 — an HTTP client, which other commands don't need
+    from policyd.checkup.reading import trust_domain  # noqa: PLC0415
     from policyd.sources.kubernetes.once import read_once  # noqa: PLC0415
 
     async with Client(access, _FIELD_MANAGER) as client:
-        return await read_once(client)
+        return await read_once(client), domain or await trust_domain(client)
 
 
 CLUSTER_OPTIONS = (

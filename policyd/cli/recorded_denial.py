@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kubeapi.errors import AccessError, ApiError
 from policyd.cli.cluster import Cluster
 from policyd.cli.cluster_trail import ClusterTrail
 from policyd.cli.exit_codes import ExitCode
@@ -48,7 +49,7 @@ class _KeptByTrail:
 def recorded_report(written: str, source: Source, ask: Ask) -> Report:
     """Return the report on a denial. Raises Failure, ResourceError, SourceError.
 
-    In a cluster policyd makes it, which may see more than the user; the fix is sought here, where files are.
+    In a cluster policyd makes it, which may see more than the user; the fix is sought here.
     """
     if isinstance(ask, ClusterTrail):
         return _clusters(written, source, ask)
@@ -70,12 +71,23 @@ def _clusters(written: str, source: Source, ask: ClusterTrail) -> Report:
     for what in answer.get("withheld") or ():
         say(f"# not told: {what}")
     told = report_of(answer["explanation"], str(answer["trustDomain"]))
-    if not source.paths or not answer.get("facts"):
+    manifests = _fixable(source, ask, told.trust_domain) if answer.get("facts") else None
+    if manifests is None:
         return replace(told, is_sought=False)
-    manifests = Manifests.read(source.paths, told.trust_domain)
     place = _place(manifests, answer["record"])
     question = question_of(answer["record"], facts_of(base64.b64decode(answer["facts"])))
     return replace(told, fix=smallest_fix(manifests, place, question))
+
+
+def _fixable(source: Source, trail: ClusterTrail, trust_domain: str) -> Manifests | None:
+    """Return where a fix is sought: in files, else in the cluster, if the user may read all of it himself."""
+    if source.paths:
+        return Manifests.read(source.paths, trust_domain)
+    try:
+        return trail.cluster.read(trust_domain)[0]
+    except (ApiError, AccessError) as error:
+        say(f"# no change is sought that would allow it: {error}; -f seeks one in manifests")
+        return None
 
 
 def _manifests(source: Source, table: CompiledTable | None) -> Manifests:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -28,7 +27,10 @@ MOST_TRIALS = 48
 
 
 class Fix(msgspec.Struct, frozen=True, rename="camel"):
-    """A verified change. `patch` is a unified diff; `patch -p0` applies it where the manifests were read."""
+    """A verified change. `patch` is a unified diff; `patch -p0` applies it where the manifests were read.
+
+    Of a cluster's objects each is a file that is named after it.
+    """
 
     summary: tuple[str, ...]
     patch: str
@@ -53,7 +55,7 @@ def smallest_fix(manifests: Manifests, place: Place, question: Question) -> Fix 
     if found is None:
         return None
     steps = tuple(step.summary for step in found.steps)
-    return Fix(steps, _patch(found.contents), tuple(sorted(found.contents)), found.also)
+    return Fix(steps, _patch(manifests, found.contents), tuple(sorted(found.contents)), found.also)
 
 
 class _Search:
@@ -112,15 +114,14 @@ class _Search:
 
     def _size(self, trial: _Trial) -> tuple[int, int, int, int]:
         """Fewer lines first, then less for whole groups, less at all, and the order of candidates."""
-        lines = sum(line.startswith("+") for line in _patch(trial.contents).splitlines())
+        lines = sum(line.startswith("+") for line in _patch(self._manifests, trial.contents).splitlines())
         groups = sum(not each.only_listed for each in trial.also)
         return lines, groups, len(trial.also), len(trial.steps)
 
 
-def _patch(contents: Contents) -> str:
-    """Return the difference between what is on disk and other contents."""
-    before = {file: Path(file).read_text(encoding="utf-8") for file in contents}
-    return "".join(unified_diff(file, before[file], text) for file, text in sorted(contents.items()))
+def _patch(manifests: Manifests, contents: Contents) -> str:
+    """Return the difference between what was read and other contents."""
+    return "".join(unified_diff(file, manifests.text(file), text) for file, text in sorted(contents.items()))
 
 
 def _is_progress(level: list[_Trial], trial: _Trial) -> bool:

@@ -11,6 +11,7 @@ from policyd.compile.compiler import DEFAULT_TRUST_DOMAIN, Compiler
 from policyd.compile.table import CompiledTable
 from policyd.engine import Table
 from policyd.errors import SourceError
+from policyd.explain.paper import on_paper
 from policyd.index.shapes import Shape
 from policyd.index.workloads import EXTERNAL
 from policyd.index.world import World
@@ -41,6 +42,7 @@ class Manifests:
     unreadable: tuple[Finding, ...] = ()
     findings: tuple[Finding, ...] = ()
     _loaded: dict[str, Table] = field(default_factory=dict)
+    _papers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -100,6 +102,22 @@ class Manifests:
         if found is None:
             found = self._loaded[compiled.version] = Table(compiled.snapshot)
         return found
+
+    def file_of(self, found: Resource[object] | Unreadable) -> str:
+        """Return the file that an object is in; of a cluster's, one that is named after it and on no disk."""
+        file = found.document.file
+        return file if file is not None else self.file_on_paper(found.key, on_paper(found.document))
+
+    def file_on_paper(self, key: ObjectKey, text: str = "") -> str:
+        """Return the name of a file that is on no disk, for one object, with what it begins as."""
+        file = f"{key.text}.yaml"
+        self._papers.setdefault(file, text)
+        return file
+
+    def text(self, file: str) -> str:
+        """Return a file's text. Raises OSError, UnicodeDecodeError."""
+        known = self._papers.get(file)
+        return Path(file).read_text(encoding="utf-8") if known is None else known
 
     def object_named(self, text: str) -> Resource[object] | Unreadable | None:
         """Find an object by its name in a table: `kind.group/namespace/name`, perhaps with `#deny/<name>`."""

@@ -44,10 +44,12 @@ def new_allow(situation: Situation) -> Iterator[Candidate]:
 
 
 def _anything_in(situation: Situation, namespace: str) -> Object | None:
-    """Return the first object of the namespace that stands in a file, to put a new one beside it."""
+    """Return the first object of the namespace, of those in files if any are, to put a new one beside it."""
     objects = situation.manifests.world.objects
-    keys = sorted(key for key, found in objects.items() if key.namespace == namespace and found.document.file)
-    return objects[keys[0]] if keys else None
+    keys = sorted(
+        (found.document.file is None, key) for key, found in objects.items() if key.namespace == namespace
+    )
+    return objects[keys[0][1]] if keys else None
 
 
 def _target(situation: Situation, namespace: str) -> dict[str, str]:

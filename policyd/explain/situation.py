@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from yaml.nodes import Node
@@ -12,6 +11,7 @@ from yaml.nodes import Node
 from policyd.explain.answer import Explanation
 from policyd.explain.edit import CannotEditError, append_document, node_at
 from policyd.explain.manifests import Manifests, Place
+from policyd.explain.paper import root_of
 from policyd.explain.question import Question
 from policyd.explain.readable import ReadablePort, ReadableRule, identity_text, port_of, rule_at
 from policyd.model.names import ObjectKey
@@ -69,18 +69,17 @@ class Situation:
 
     def text(self, file: str) -> str:
         """Return a file's text as it is in this situation. Raises OSError, UnicodeDecodeError."""
-        return self.contents[file] if file in self.contents else Path(file).read_text(encoding="utf-8")
+        return self.contents[file] if file in self.contents else self.manifests.text(file)
 
     def edit(
         self, found: Object, path: FieldPath, change: Callable[[str, Node], str], summary: str
     ) -> Iterator[Candidate]:
         """Yield the change of one field's value; nothing where its form can't be changed by adding to it."""
-        file = found.document.file
-        if file is None:
-            return
+        file = self.manifests.file_of(found)
         try:
             before = self.text(file)
-            after = change(before, node_at(before, found.positions.root, path))
+            root = root_of(before, file) if found.document.file is None else found.positions.root
+            after = change(before, node_at(before, root, path))
         except (CannotEditError, OSError, UnicodeDecodeError):
             return
         yield Candidate(summary, found.key, file, {**self.contents, file: after})
@@ -88,16 +87,10 @@ class Situation:
     def add_documents(
         self, near: Object, documents: list[dict[str, Any]], summary: str
     ) -> Iterator[Candidate]:
-        """Yield the addition of new objects at the end of the file that an object is in."""
-        file = near.document.file
-        if file is None or file.endswith(".json"):
-            return
-        try:
-            after = self.text(file)
-        except (OSError, UnicodeDecodeError):
-            return
-        for document in documents:
-            after = append_document(after, document)
+        """Yield the addition of new objects at the end of the file that an object is in.
+
+        Beside an object of a cluster, which is in none, they are a file of their own.
+        """
         last = documents[-1]
         key = ObjectKey(
             last["apiVersion"].partition("/")[0],
@@ -105,6 +98,15 @@ class Situation:
             last["metadata"]["namespace"],
             last["metadata"]["name"],
         )
+        file = near.document.file or self.manifests.file_on_paper(key)
+        if file.endswith(".json"):
+            return
+        try:
+            after = self.text(file)
+        except (OSError, UnicodeDecodeError):
+            return
+        for document in documents:
+            after = append_document(after, document)
         yield Candidate(summary, key, file, {**self.contents, file: after})
 
     def unused_name(self, wanted: str, kinds: tuple[tuple[str, str], ...], namespace: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -89,9 +90,8 @@ def loosened(api: ApiServer, *crds: dict[str, Any]) -> Iterator[None]:
 
 
 def _replace(api: ApiServer, name: str, spec: dict[str, Any]) -> None:
-    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-    found = api.request("GET", path)
-    api.request("PUT", path, found | {"spec": spec})
+    change = json.dumps([{"op": "replace", "path": "/spec", "value": spec}])
+    api.kubectl("patch", "crd", name, "--type=json", "-p", change)
 
 
 def _wait_lax(api: ApiServer, spec: dict[str, Any]) -> None:

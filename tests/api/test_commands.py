@@ -54,6 +54,22 @@ def test_explain_asks_the_cluster(api: ApiServer, shop: str, capsys: pytest.Capt
     assert run([*asked, *question, "--from", f"serviceAccount:{shop}/other"]) == ExitCode.NO
     told = json.loads(capsys.readouterr().out)
     assert told["reason"] == "no_matching_rule"
+    assert told["fix"]["summary"], "the objects of a cluster can be mended, too"
+    assert f"/{shop}/" in told["fix"]["patch"]
+
+
+def test_names_of_accounts_mean_the_trust_domain_of_the_install(
+    api: ApiServer, shop: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.kubectl("delete", "configmaps", "-A", "--field-selector", "metadata.name=policyd-install")
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policyd-install"}}
+    settings["metadata"]["namespace"] = shop
+    api.apply(settings | {"data": {"settings.json": json.dumps({"trustDomain": "example.org"})}})
+    asked = ["explain", "--kubeconfig", str(api.kubeconfig), "-o", "json", "--to", f"pod/{shop}/web:80"]
+    assert run([*asked, "--from", f"serviceAccount:{shop}/reader"]) == ExitCode.DONE
+    told = json.loads(capsys.readouterr().out)
+    assert told["peer"]["identity"] == f"spiffe://example.org/ns/{shop}/sa/reader"
+    api.kubectl("delete", "configmap", "-n", shop, "policyd-install")
 
 
 def test_check_says_what_is_wrong_with_a_cluster(

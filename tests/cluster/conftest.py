@@ -18,7 +18,10 @@ from tests.cluster.others import install_others
 from tests.cluster.policy_cases import CASES
 from tests.cluster.report import FOLDER
 
-ORDER = ("install", "canaries", "adoption", "policies", "interception", "outages", "ha", "uninstall")
+ORDER = (
+    *("install", "canaries", "adoption", "policies", "denials", "interception"),
+    *("outages", "ha", "uninstall"),
+)
 """`test_NAME.py`: each finds the cluster as those before it left it."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,11 +156,27 @@ def _short_certificates(cluster: Cluster) -> None:
 
 
 def _trust(cluster: Cluster, roots: str) -> None:
-    _patch(cluster, "configmap/policyd-trust-roots", {"data": {"root.crt": roots}})
+    file = _file(cluster, "roots.crt", roots)
+    _replace(cluster, "configmap", "policyd-trust-roots", f"--from-file=root.crt={file}")
 
 
 def _sign_with(cluster: Cluster, certificate: str, key: str) -> None:
-    _patch(cluster, "secret/policyd-issuer", {"stringData": {"tls.crt": certificate, "tls.key": key}})
+    files = _file(cluster, "issuer.crt", certificate), _file(cluster, "issuer.key", key)
+    _replace(cluster, "secret", "tls", "policyd-issuer", f"--cert={files[0]}", f"--key={files[1]}")
+
+
+def _replace(cluster: Cluster, *words: str) -> None:
+    """Do as `docs/how-to/install.md` says, in its words."""
+    made = cluster.kubectl("-n", CONTROL_PLANE, "create", *words, "--dry-run=client", "-o", "yaml")
+    cluster.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--field-manager=rotation", "-f", "-"), stdin=made
+    )
+
+
+def _file(cluster: Cluster, name: str, text: str) -> Path:
+    file = cluster.node.folder / name
+    file.write_text(text)
+    return file
 
 
 def _patch(cluster: Cluster, what: str, change: Object) -> None:

@@ -9,14 +9,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 
 from policyd.explain.answer import decide
 from policyd.explain.fix import Fix, smallest_fix
 from policyd.explain.manifests import Manifests, Place
+from policyd.explain.paper import on_paper
 from policyd.explain.policytest import find_tests
 from policyd.explain.question import Caller, Question, http_request
 from policyd.explain.testrun import ask
 from policyd.model.names import parse_workload
+from policyd.resources.base import Document
+from policyd.resources.read import read as read_object
+from policyd.sources.yaml_documents import parse
 
 CASES = Path(__file__).parents[3] / "cases"
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -189,8 +194,7 @@ def test_an_expired_grant_is_extended(tmp_path: Path) -> None:
     assert fix.summary == ("extend AuthorizationPolicy books/readers until 2026-11-22T12:00:00Z",)
 
 
-def test_two_changes_are_found_where_one_is_not_enough(tmp_path: Path) -> None:
-    route = """---
+SHELF = """---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: shelf, namespace: books}
@@ -200,9 +204,55 @@ spec:
   - matches:
     - path: {type: PathPrefix, value: /shelf}
 """
-    fix = fix_of(tmp_path, READERS + route, asked("editor", "/attic"))
+
+
+def test_two_changes_are_found_where_one_is_not_enough(tmp_path: Path) -> None:
+    fix = fix_of(tmp_path, READERS + SHELF, asked("editor", "/attic"))
     assert len(fix.summary) == 2
     assert fix.summary[0] == "let HTTPRoute books/shelf take GET /attic"
+
+
+def as_in_a_cluster(folder: Path, text: str) -> tuple[Manifests, Place]:
+    """The same world without any file."""
+    read(folder, text)
+    documents = parse((WORLD + text).encode(), "world.yaml").documents
+    objects = [found for each in documents if (found := read_object(Document(each.content)))]
+    manifests = Manifests.of(objects)
+    place = manifests.place(parse_workload("deployment/books/authors"))
+    assert place is not None
+    return manifests, place
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        pytest.param(READERS, asked("editor"), id="an item more"),
+        pytest.param("", asked("editor", "/one"), id="a new object"),
+        pytest.param(READERS + '  validUntil: "2026-01-01T00:00:00Z"\n', asked("webapp"), id="another value"),
+        pytest.param(READERS + SHELF, asked("editor", "/attic"), id="two changes"),
+    ],
+)
+def test_an_object_of_a_cluster_is_changed_as_its_file_would_be(
+    text: str, question: Question, tmp_path: Path
+) -> None:
+    wanted = fix_of(tmp_path, text, question)
+    manifests, place = as_in_a_cluster(tmp_path, text)
+    before = manifests.world.state_hash
+    fix = smallest_fix(manifests, place, question)
+    assert fix is not None
+    assert (fix.summary, fix.also_allows) == (wanted.summary, wanted.also_allows)
+    assert all(file.endswith(".yaml") and "/books/" in file for file in fix.files)
+    assert manifests.world.state_hash == before
+    changed = [line[1:].strip() for line in fix.patch.splitlines() if line.startswith("+ ")]
+    assert changed, fix.patch
+
+
+def test_what_kubectl_remembers_of_an_object_is_no_part_of_the_change() -> None:
+    meta = {"name": "a", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}
+    assert yaml.safe_load(on_paper(Document({"kind": "Server", "metadata": meta, "status": {}}))) == {
+        "kind": "Server",
+        "metadata": {"name": "a"},
+    }
 
 
 def test_there_is_no_fix_for_what_the_gate_refuses(tmp_path: Path) -> None:
