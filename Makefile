@@ -170,7 +170,7 @@ kubernetes-node: kubernetes ## Build what a whole node needs besides
 	@$(PYTHON) tests/cluster/binaries.py node
 
 .PHONY: test-cluster
-test-cluster: binding images kubernetes-node node-tools ## Everything on a real node: install, traffic, denials, outages, uninstall (root)
+test-cluster: binding images kubernetes-node node-tools $(TOOLS)/.postgresql ## Everything on a real node: install, traffic, denials, outages, uninstall (root)
 	$(call say,Tests on a node)
 	$(BIN)/python -m tests.cluster test $(CLUSTER_ARGS)
 

@@ -15,7 +15,7 @@ from policyd.checkup.reading import installed
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import print_objects, say, settings_options
+from policyd.cli.installing import print_objects, say, say_secret, settings_options
 from policyd.cli.options import now
 from policyd.errors import SourceError
 from policyd.install.choices import chosen
@@ -39,7 +39,7 @@ class Given:
 
 @click.command("install")
 @settings_options
-@click.option("--ha", is_flag=True, help="Two replicas of each component, on nodes of their own.")
+@click.option("--ha", is_flag=True, help="Two replicas of each component, on two nodes if there are.")
 @click.option("--crds", is_flag=True, help="Print only the CRDs, which are applied first.")
 @click.option("--roots", type=click.Path(path_type=Path), metavar="FILE", help="Roots to trust, in PEM.")
 @click.option("--issuer-crt", type=click.Path(path_type=Path), metavar="FILE", help="Issuing certificate.")
@@ -158,11 +158,7 @@ def _advise(settings: InstallSettings) -> None:
     elif settings.audit.kind == "pod":
         say("# Denials are kept in policyd's pod and go with it; --set audit.kind=claim keeps them longer.")
     elif settings.audit.kind == "postgres":
-        say(
-            f"# The Secret {settings.audit.secret} has to be there before policyd starts:",
-            f"#   kubectl -n {settings.namespace} create secret generic {settings.audit.secret} \\",
-            "#     --from-literal=connection='host=… dbname=policyd user=… password=… sslmode=verify-full'",
-        )
+        say_secret(settings)
     say(
         "# The CRDs go first: policyctl install --crds | kubectl apply --server-side -f -",
         f"# Then: policyctl check -n {settings.namespace}",

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from policyd.install.documents import documents
+from policyd.install.places import AUDIT_FOLDER
+from policyd.install.settings import InstallSettings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,3 +44,14 @@ def say(*lines: str) -> None:
     """Say something to the person, on stderr: stdout is for kubectl."""
     for line in lines:
         click.echo(line, err=True)
+
+
+def say_secret(settings: InstallSettings) -> None:
+    """Say how the Secret is made by which policyd reaches PostgreSQL: pods wait for it."""
+    verified = f"sslmode=verify-full sslrootcert={AUDIT_FOLDER}/root.crt"
+    say(
+        f"# The Secret {settings.audit.secret} has to be there before policyd starts:",
+        f"#   kubectl -n {settings.namespace} create secret generic {settings.audit.secret} \\",
+        "#     --from-file=root.crt=CA-OF-THE-DATABASE.crt \\",
+        f"#     --from-literal=connection='host=… dbname=policyd user=… password=… {verified}'",
+    )

@@ -10,7 +10,7 @@ from policyd.checkup.reading import installed, is_helms
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import print_objects, say, settings_options
+from policyd.cli.installing import print_objects, say, say_secret, settings_options
 from policyd.install.choices import chosen
 from policyd.install.configs import stored
 from policyd.install.objects import render
@@ -45,6 +45,8 @@ def command(namespace: str, **options: Any) -> int:
     if settings.issuer.kind not in {before.issuer.kind, "cert-manager"}:
         raise Failure("issuer.kind can't be changed by an upgrade, but to cert-manager")
     print_objects(render(settings, None))
+    if settings.audit.kind == "postgres" and settings.audit.secret != before.audit.secret:
+        say_secret(settings)
     say("# The CRDs go first: policyctl install --crds | kubectl apply --server-side -f -")
     return ExitCode.DONE
 

@@ -48,6 +48,8 @@ STATE_LIMIT = {IDENTITY: "256Mi", POLICYD: "2Gi"}
 """Of emptyDirs: identity's journal; policyd's audit store (1 GiB at most) and its basis."""
 SCRATCH_LIMIT = "64Mi"
 GRACE_SECONDS = 30
+LEAVE_SECONDS = 3
+"""A pod that is to end goes on serving so long, until no node's Services lead to it any more (of the 30)."""
 PROGRAM = {IDENTITY: "identity", POLICYD: "policyd", INJECTOR: "policyd-injector"}
 SERVING = {IDENTITY: "grpc", POLICYD: "grpc", INJECTOR: "webhook"}
 """The port whose listening says that a component is ready: none listens before it can answer."""
@@ -180,22 +182,26 @@ def _pod(component: str, settings: InstallSettings) -> Object:
         "volumes": [volume for volume, _ in volumes],
     }
     if settings.ha:
-        pod["affinity"] = _apart(component)
+        pod["topologySpreadConstraints"] = _spread(component)
     return pod
 
 
-def _apart(component: str) -> Object:
-    """Keep replicas on nodes of their own, and where there are zones, in zones of their own if possible."""
-    term = {"labelSelector": {"matchLabels": selector(component)}}
-    by_node = term | {"topologyKey": "kubernetes.io/hostname"}
-    by_zone = term | {"topologyKey": "topology.kubernetes.io/zone"}
-    preferred = [{"weight": 100, "podAffinityTerm": by_zone}]
-    return {
-        "podAntiAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": [by_node],
-            "preferredDuringSchedulingIgnoredDuringExecution": preferred,
-        }
+def _spread(component: str) -> list[Object]:
+    """Keep replicas on nodes of their own as long as there are two that take pods, and in zones if possible.
+
+    Only replicas of one version are kept apart: two nodes are enough to replace them one by one. On a single
+    node, or while the only other one is drained or dead, both may be on it, rather than one of them nowhere.
+    """
+    spread = {
+        "maxSkew": 1,
+        "labelSelector": {"matchLabels": selector(component)},
+        "matchLabelKeys": ["pod-template-hash"],
+        "nodeTaintsPolicy": "Honor",
     }
+    return [
+        spread | {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"},
+        spread | {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"},
+    ]
 
 
 def _container(component: str, settings: InstallSettings, volumes: Sequence[tuple[Object, str]]) -> Object:
@@ -222,6 +228,7 @@ def _container(component: str, settings: InstallSettings, volumes: Sequence[tupl
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         "resources": {
             "requests": {"cpu": resources.cpu, "memory": resources.memory},
             "limits": {"memory": resources.limit},

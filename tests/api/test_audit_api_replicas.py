@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import ssl
 import tempfile
@@ -17,19 +16,14 @@ import pytest
 from tests.api import crds, objects
 from tests.api.audit_policyd import ROOT, AuditPolicyd, until
 from tests.api.rig import ApiServer
-from tests.unit.policyd.audit.postgres_server import PostgresServer, programs
+from tests.postgres.server import PostgresServer, programs_or_skip
 
 
 @pytest.fixture(scope="module")
 def replicas(api: ApiServer) -> Iterator[tuple[AuditPolicyd, AuditPolicyd]]:
     """Two policyd of one install."""
     del api  # skips where there are no programs
-    found = programs()
-    if found is None:
-        missing = "REPLICAS NOT TRIED: there is no PostgreSQL: `make tools` gets it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    found = programs_or_skip("REPLICAS")
     # Each ends, also where one before it wouldn't.
     with contextlib.ExitStack() as ended:
         folder = Path(tempfile.mkdtemp(prefix="policyd-replicas-"))

@@ -12,11 +12,16 @@ from tests.api.inventory import everything
 from tests.cluster import manifests, needs
 from tests.cluster.cluster import CONTROL_PLANE, Cluster
 from tests.cluster.images import applications_archive
+from tests.cluster.load import URL
 from tests.cluster.node import Node
 from tests.cluster.others import install_others
+from tests.cluster.policy_cases import CASES
 from tests.cluster.report import FOLDER
 
-ORDER = ("install", "canaries", "adoption", "policies", "denials", "interception", "outages", "uninstall")
+ORDER = (
+    *("install", "canaries", "adoption", "policies", "denials", "interception"),
+    *("outages", "ha", "uninstall"),
+)
 """`test_NAME.py`: each finds the cluster as those before it left it."""
 
 
@@ -99,3 +104,19 @@ def shop(mesh: Cluster) -> Cluster:
     mesh.rolled_out("shop")
     mesh.rolled_out("outside")
     return mesh
+
+
+@pytest.fixture(scope="module")
+def guarded(shop: Cluster) -> Iterator[Cluster]:
+    """The shop with two servers, open to `web` and closed to `bot`."""
+    objects = next(each for each in CASES if each.name == "allow-an-account").make("")
+    shop.kubectl("scale", "-n", "shop", "deployment/server", "--replicas=2")
+    shop.rolled_out("shop", "server")
+    shop.apply(*objects)
+    for who, status in (("web", 200), ("bot", 403)):
+        answer = shop.agent("shop", who).ask(
+            "until", ask={"do": "get", "url": URL}, status=status, seconds=10
+        )
+        assert answer["at"] is not None, answer
+    yield shop
+    shop.delete(*objects)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,86 +13,18 @@ import pytest
 from identity.spiffe_id import TrustDomain
 from policyd.install.issuer import make_issuer
 from tests.cluster.cluster import COMPONENTS, CONTROL_PLANE, Cluster
-from tests.cluster.manifests import HTTP
-from tests.cluster.policy_cases import CASES, HOST, OURS
+from tests.cluster.load import URL, let_pass, under_load
+from tests.cluster.policy_cases import OURS
 from tests.cluster.report import note
 
-URL = f"http://{HOST}:{HTTP}/load"
 LIFETIME = "60s"
 """Of certificates while the root is rotated, so that all are renewed while the test lasts."""
 RENEWED_SECONDS = 120.0
 TAKEN_UP_SECONDS = 90.0
 REMOVED_SECONDS = 60.0
 """Promise P-18: how long an old root may be usable after its removal, once identity has heard of it."""
-AFTERWARDS_SECONDS = 2.0
 AWAY_SECONDS = 5.0
-CONNECTED_SECONDS = 45.0
-"""A proxy that has tried in vain for a while tries again every 15 s at least (limits.rs: BACKOFF_STREAM)."""
-LEAST_ANSWERS = 100
-MOST_TOLD = 3
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def guarded(shop: Cluster) -> Iterator[Cluster]:
-    """The shop with two servers, open to `web` and closed to `bot`."""
-    objects = next(each for each in CASES if each.name == "allow-an-account").make("")
-    shop.kubectl("scale", "-n", "shop", "deployment/server", "--replicas=2")
-    shop.rolled_out("shop", "server")
-    shop.apply(*objects)
-    for who, status in (("web", 200), ("bot", 403)):
-        answer = shop.agent("shop", who).ask(
-            "until", ask={"do": "get", "url": URL}, status=status, seconds=10
-        )
-        assert answer["at"] is not None, answer
-    yield shop
-    shop.delete(*objects)
-
-
-@contextlib.contextmanager
-def under_load(cluster: Cluster, what: str) -> Iterator[None]:
-    """Good requests and bad ones meanwhile, on kept connections and new ones: each is answered rightly."""
-    cluster.node.wait("all proxies are connected to policyd", lambda: _connected(cluster), CONNECTED_SECONDS)
-    web, bot = cluster.agent("shop", "web"), cluster.agent("shop", "bot")
-    began = time.monotonic()
-    with (
-        web.load("kept", URL) as kept,
-        web.load("fresh", URL, fresh=True, connections=1, pause=0.03) as fresh,
-        bot.load("bad", URL, expected=403, connections=1, pause=0.02) as bad,
-    ):
-        yield
-        # What was under way when it ended is heard of, too.
-        _let_pass(AFTERWARDS_SECONDS)
-    counts = {name: told["statuses"] for name, told in (("kept", kept), ("fresh", fresh), ("bad", bad))}
-    note(f"{what}: {counts} in {time.monotonic() - began:.0f} s")
-    for told, right in ((kept, "200"), (fresh, "200"), (bad, "403")):
-        assert set(told["statuses"]) == {right}, _explained(cluster, told["faults"])
-    assert kept["statuses"]["200"] >= LEAST_ANSWERS
-
-
-def _connected(cluster: Cluster) -> bool:
-    """Whether every proxy of the shop follows policyd: whoever doesn't yet, knows of no pod that goes."""
-    for pod in cluster.pods("shop"):
-        with urllib.request.urlopen(f"http://{pod['status']['podIP']}:4191/metrics", timeout=5) as answer:
-            if b"\npolicyd_policy_stream_connected 1\n" not in answer.read():
-                return False
-    return True
-
-
-def _explained(cluster: Cluster, faults: list[Object]) -> str:
-    """Return what proxies recorded of requests that were answered otherwise than they should be."""
-    known = {each["id"]: each for app in ("web", "bot", "server") for each in cluster.records("shop", app)}
-    lines = [f"{fault} recorded as {known.get(fault.get('decision', ''))}" for fault in faults[:MOST_TOLD]]
-    for app in ("web", "server"):
-        for pod in cluster.pods("shop", app):
-            name = pod["metadata"]["name"]
-            log = cluster.logs("shop", name, "policyd-proxy").splitlines()
-            lines += [f"{name}: {line}" for line in log if '"level":"WARN"' in line][-MOST_TOLD:]
-    return "\n".join(["", *lines])
-
-
-def _let_pass(seconds: float) -> None:
-    time.sleep(seconds)  # load that goes on for a while, no synchronisation
 
 
 @pytest.mark.promise("P-1")
@@ -114,13 +43,13 @@ def test_p_1_a_killed_control_plane_pod_costs_no_request(guarded: Cluster, compo
 def test_p_1_without_api_server_or_control_plane_proxies_go_on(guarded: Cluster) -> None:
     with under_load(guarded, "API server and control plane away"):
         with guarded.node.away():
-            _let_pass(AWAY_SECONDS)
+            let_pass(AWAY_SECONDS)
         for component in COMPONENTS:
             guarded.kubectl("scale", "-n", CONTROL_PLANE, f"deployment/{component}", "--replicas=0")
         guarded.node.wait(
             "the control plane is away", lambda: not guarded.get("pods", "-n", CONTROL_PLANE)["items"], 60.0
         )
-        _let_pass(AWAY_SECONDS)
+        let_pass(AWAY_SECONDS)
         for component in COMPONENTS:
             guarded.kubectl("scale", "-n", CONTROL_PLANE, f"deployment/{component}", "--replicas=1")
         guarded.rolled_out(CONTROL_PLANE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +28,7 @@ from policyd.audit.record import Writer
 from policyd.audit.retention import Bounds
 from policyd.audit.sqlite import SqliteStore
 from policyd.audit.store import Store
-
-from .postgres_server import PostgresServer, programs
+from tests.postgres.server import PostgresServer, programs_or_skip
 
 WAIT_SECONDS = 30
 NOW = 1_795_262_400_000
@@ -207,13 +205,7 @@ def chain() -> Chain:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server, for tests that want a real one."""
-    found = programs()
-    if found is None:
-        missing = "POSTGRESQL NOT TRIED: neither `make tools` nor the distribution's packages have given it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    server = PostgresServer(found)
+    server = PostgresServer(programs_or_skip("POSTGRESQL"))
     try:
         server.start()
         yield server

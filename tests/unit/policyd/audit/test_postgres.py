@@ -30,9 +30,9 @@ from policyd.audit.verify_postgres import PostgresTrail
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run
 from policyd.errors import ChainRefused, StoreUnavailable
+from tests.postgres.server import PostgresServer
 
 from .conftest import NOW, OWN, WAIT_SECONDS, Chain, RealSigner, deliver, denial, identifier, until
-from .postgres_server import PostgresServer
 
 RECORDS = 6
 

@@ -182,8 +182,24 @@ def test_high_availability_is_two_replicas_apart_with_budgets() -> None:
     assert {each["metadata"]["name"] for each in of_kind(twice, "PodDisruptionBudget")} == set(COMPONENTS)
     for each in of_kind(twice, "Deployment"):
         assert each["spec"]["replicas"] == 2
-        assert each["spec"]["template"]["spec"]["affinity"]["podAntiAffinity"]
+        by_node, by_zone = each["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert (by_node["topologyKey"], by_node["whenUnsatisfiable"]) == (
+            "kubernetes.io/hostname",
+            "DoNotSchedule",
+        )
+        assert by_zone["whenUnsatisfiable"] == "ScheduleAnyway"
+        # Neither old pods nor nodes that take none stand in the way of new ones: two nodes, or one, do.
+        assert by_node["matchLabelKeys"] == ["pod-template-hash"]
+        assert by_node["nodeTaintsPolicy"] == "Honor"
     assert {each["spec"]["replicas"] for each in of_kind(plain, "Deployment")} == {1}
+
+
+def test_pods_that_end_serve_until_services_lead_elsewhere(objects: list[dict[str, Any]]) -> None:
+    for each in of_kind(objects, "Deployment"):
+        pod = each["spec"]["template"]["spec"]
+        [container] = pod["containers"]
+        seconds = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert 0 < seconds < pod["terminationGracePeriodSeconds"] / 2
 
 
 def test_an_upgrade_touches_neither_issuer_nor_roots() -> None:
