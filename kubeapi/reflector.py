@@ -90,6 +90,7 @@ class Reflector(Generic[T]):
         self._hurried = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._wanted: int | None = None
+        self._hurrying: asyncio.TimerHandle | None = None
         self._hasty_left = 0
         self._hastened_at = float("-inf")
         self._log = structlog.get_logger().bind(kind=path.text)
@@ -106,25 +107,41 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """List and watch for ever. Failures are waited out; they are in `problem`."""
-        while True:
-            try:
-                await self._round()
-            except (ApiError, AccessError) as error:
-                await self._pause(self._failed(error))
+        try:
+            while True:
+                try:
+                    await self._round()
+                except (ApiError, AccessError) as error:
+                    await self._pause(self._failed(error))
+        finally:
+            if self._hurrying is not None:
+                self._hurrying.cancel()
 
     def hasten(self, version: int = 0) -> None:
         """Ask the server soon: ends a wait, or a watch that would be quiet for longer.
 
-        Somebody else has seen `version`; where the watch doesn't reach it, a list will.
+        Somebody else has seen `version`; where the watch doesn't reach it, a list will. What is asked for too
+        soon after the last time is remembered, and the server asked when it may be.
         """
-        now = time.monotonic()
-        if now - self._hastened_at < LEAST_HASTE_SECONDS:
+        self._want(version)
+        self._hasty_left = MOST_HASTY
+        wait = self._hastened_at + LEAST_HASTE_SECONDS - time.monotonic()
+        if wait <= 0:
+            self._hurry()
+        elif self._hurrying is None:
+            self._hurrying = asyncio.get_running_loop().call_later(wait, self._hurry)
+
+    def _want(self, version: int) -> None:
+        self._wanted = max(version, self._wanted or 0)
+
+    def _hurry(self) -> None:
+        """End what waits, if nothing has been as far as is wanted since."""
+        self._hurrying = None
+        if self._wanted is None:
             return
-        self._hastened_at = now
+        self._hastened_at = time.monotonic()
         self._hurried.set()
         if self._watching is not None and not self._relist:
-            self._wanted = version
-            self._hasty_left = MOST_HASTY
             self._watching.cancel()
 
     async def _round(self) -> None:
@@ -196,6 +213,8 @@ class Reflector(Generic[T]):
         self.figures.lists += 1
         self._relist = False
         self._listed_at = time.monotonic()
+        if self._wanted is not None and self._wanted <= (self.version or 0):
+            self._wanted = None
         self._tell(told)
         self._went_well()
         self.listed.set()
@@ -236,15 +255,22 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         params = {"resourceVersion": str(self._held.version)}
         wanted, self._wanted = self._wanted, None
-        seconds = _watch_seconds()
-        if wanted is not None:
-            seconds = HASTY_SECONDS
+        if wanted is None:
+            await self._take_all(params, _watch_seconds())
+            return
+        try:
             await self._read_nothing()
+            await self._take_all(params, HASTY_SECONDS)
+        except BaseException:  # also where the next haste cancels it: what was wanted still is
+            self._want_again(wanted)
+            raise
+        if wanted > (self.version or 0):
+            self._reach(wanted)
+
+    async def _take_all(self, params: dict[str, str], seconds: int) -> None:
         async with contextlib.aclosing(self._events(params, seconds)) as events:
             async for event in events:
                 self._take(event)
-        if wanted is not None and wanted > (self.version or 0):
-            self._reach(wanted)
 
     async def _read_nothing(self) -> None:
         """Ask for no object, as of now: the cache that bookmarks come from has to catch up for that."""
@@ -256,9 +282,13 @@ class Reflector(Generic[T]):
         """Ask once more, or list: a bookmark can lag behind what a list says."""
         if time.monotonic() - self._listed_at >= LEAST_RELIST_SECONDS:
             self._relist = True
-        elif self._hasty_left:
+        else:
+            self._want_again(wanted)
+
+    def _want_again(self, version: int) -> None:
+        if self._hasty_left:
             self._hasty_left -= 1
-            self._wanted = wanted
+            self._want(version)
 
     def _take(self, event: Event) -> None:
         """Tell of an event. Raises ApiError where it can't be the next one."""

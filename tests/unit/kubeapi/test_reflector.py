@@ -274,6 +274,32 @@ async def test_hasten_asks_for_a_bookmark_and_then_for_a_list(
     assert len(server.asked) == 4
 
 
+async def test_a_haste_soon_after_another_is_remembered(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubeapi.reflector.LEAST_HASTE_SECONDS", 2.0)
+    first = (listing(9), watch(mark(9)))
+    second = (listing(20), watch(mark(20)))
+    async with follow(server, watch(*FIRST), *first, *second) as followed:
+        await until(lambda: followed.reflector.version == 7)
+        followed.reflector.hasten(9)
+        await until(lambda: followed.reflector.version == 9)
+        followed.reflector.hasten(20)
+        assert followed.reflector.version == 9
+        await until(lambda: followed.reflector.version == 20)
+    assert server.asked[3].query == {"fieldSelector": "metadata.name=."}
+
+
+async def test_a_haste_that_fails_is_made_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kubeapi.backoff.LEAST_SECONDS", 0.01)
+    again = (listing(20), watch(mark(20)))
+    async with follow(server, watch(*FIRST), say(500, b""), *again) as followed:
+        await until(lambda: followed.reflector.version == 7)
+        followed.reflector.hasten(20)
+        await until(lambda: followed.reflector.version == 20)
+    assert server.asked[1].query == server.asked[2].query == {"fieldSelector": "metadata.name=."}
+
+
 async def test_hasten_ends_a_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubeapi.backoff.LEAST_SECONDS", 50.0)
     async with follow(server, say(403, b""), watch(*FIRST)) as followed:
