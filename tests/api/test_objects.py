@@ -108,8 +108,8 @@ async def test_ct_05_another_object_of_the_same_name_is_another(
 async def test_ct_05_made_again_within_a_batch_it_is_no_addition(
     api: ApiServer, access: Access, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policyd.sources.kubernetes.cluster_source.QUIET_SECONDS", 0.5)
-    monkeypatch.setattr("policyd.sources.kubernetes.cluster_source.GATHER_SECONDS", 2.0)
+    monkeypatch.setattr("policyd.sources.kubernetes.cluster_source.QUIET_SECONDS", 2.0)
+    monkeypatch.setattr("policyd.sources.kubernetes.cluster_source.GATHER_SECONDS", 8.0)
     await make(api, namespace, "a")
     async with follow(access) as found:
         key = ObjectKey("policyd.dev", "Server", namespace, "a")
