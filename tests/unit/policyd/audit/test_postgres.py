@@ -194,11 +194,11 @@ def test_places_follow_one_another_as_they_can_be_seen(deposit: Deposit) -> None
             deliver(store, chain, denial(at, pod=writer.pod, workload=writer.workload))
 
     def follow() -> None:
-        while not ended.is_set() or len(seen) < 180:
+        rows, last = [{}], False
+        while rows or not last:
+            last = ended.is_set()  # what is read from here on is all there is
             rows = stores[0].records(Filter(after=seen[-1] if seen else -1), 1000)
             seen.extend(row["place"] for row in rows)
-            if ended.is_set() and not rows:
-                break
 
     threads = [threading.Thread(target=write, args=(store, number)) for number, store in enumerate(stores)]
     reader = threading.Thread(target=follow)
