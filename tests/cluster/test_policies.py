@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.rig import RigError
 from tests.cluster.cluster import Cluster
 from tests.cluster.manifests import HTTP
 from tests.cluster.policy_cases import CASES, HOST, OURS, Case, Outcome, asked
@@ -65,13 +66,30 @@ def test_each_kind_of_policy_is_enforced(shop: Cluster, undone: list[Object], ca
     answers = come_about(shop, case.outcomes)
     felt = max(each["at"] for each in answers) - at
     note(f"{case.name}: all outcomes seen {felt:+.2f} s after the apply")
-    for (who, what, _), answer in zip(case.outcomes, answers, strict=True):
+    for outcome in case.outcomes:
+        who, what, _ = outcome
         if (who, what) in case.reasons:
-            record = shop.record("shop", "server", answer["decision"])
-            assert record["reason"] == case.reasons[who, what]
+            record = _denied(shop, outcome, case.reasons[who, what])
             assert record["verdict"] == "deny"
             identity = f"spiffe://cluster.local/ns/shop/sa/{who}" if PLACE[who] == "shop" else None
             assert record["peer"]["identity"] == identity
+
+
+def _denied(cluster: Cluster, outcome: Outcome, reason: str) -> Object:
+    """Return the record of a denial for that reason; the first may be of when not all was applied."""
+    reasons = []
+
+    def record() -> Object | None:
+        [answer] = come_about(cluster, (outcome,))
+        found = cluster.record("shop", "server", answer["decision"])
+        reasons.append(found["reason"])
+        return found if found["reason"] == reason else None
+
+    try:
+        found: Object = cluster.node.wait(f"a denial of {reason}", record, 2 * ENFORCED_SECONDS)
+    except RigError as error:
+        raise RigError(f"{error}; it was {reasons}") from error
+    return found
 
 
 def test_an_allow_ends_when_it_says(shop: Cluster, undone: list[Object]) -> None:
