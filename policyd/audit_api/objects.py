@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from policyd.audit import asks
@@ -14,7 +13,7 @@ from policyd.audit_api.asked import Asked, token_of
 from policyd.audit_api.names import GROUP_VERSION, MOST_GROUPS, MOST_LISTED
 from policyd.audit_api.refusal import not_found
 from policyd.model.names import is_object_name
-from policyd.resources.instants import rfc3339
+from policyd.resources.instants import at_millis, rfc3339
 
 MOST_PAGE_BYTES: Final = 4 * 1024 * 1024
 """Of records in one answer; then `continue` says where it goes on."""
@@ -121,10 +120,9 @@ def _instant(millis: int | None) -> str | None:
     if millis is None:
         return None
     try:
-        at = datetime.fromtimestamp(millis / 1000, UTC)
+        return rfc3339(at_millis(millis))
     except (ValueError, OverflowError, OSError):
         return None
-    return rfc3339(at)
 
 
 def _fitting(rows: Sequence[Row]) -> tuple[list[Row], bool]:

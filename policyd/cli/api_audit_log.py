@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from policyd.cli.installing import say
 from policyd.cli.options import Command
+from policyd.cli.output import say
 from policyd.explain.log_search import LogSearch
 from policyd.explain.report import Report
 from policyd.sources.kubernetes.api_audit import Write, writes

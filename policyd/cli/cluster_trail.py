@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -16,7 +15,7 @@ from policyd.audit_api.names import DENIALS, EXPLANATION, GROUP, GROUPS, MOST_LI
 from policyd.cli.cluster import Cluster
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.resources.instants import rfc3339
+from policyd.resources.instants import at_millis, rfc3339
 
 if TYPE_CHECKING:
     from kubeapi.client import Client
@@ -150,12 +149,8 @@ def _params(wanted: Mapping[str, Any]) -> dict[str, str]:
     found = {name: str(wanted[name]) for name in _TEXTS if wanted.get(name)}
     for name in ("since", "until"):
         if wanted.get(name) is not None:
-            found[name] = _instant(wanted[name])
+            found[name] = rfc3339(at_millis(wanted[name]), "milliseconds")
     return found | ({"wouldBe": "true"} if wanted.get("wouldBe") else {})
-
-
-def _instant(millis: int) -> str:
-    return rfc3339(datetime.fromtimestamp(millis / 1000, UTC), "milliseconds")
 
 
 def _failure(error: ApiError) -> Failure:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from policyd.explain.cells import group_cells, record_cells
-from policyd.resources.instants import rfc3339
+from policyd.resources.instants import at_millis, rfc3339
 
 GROUP_COLUMNS = ("denials", "first", "last", "caller", "to", "request", "reason", "rule", "example")
 LIST_COLUMNS = ("time", "caller", "to", "request", "reason", "rule", "id")
@@ -65,12 +64,8 @@ def record_data(record: Record) -> dict[str, Any]:
 
 def _instant(millis: int | None) -> str:
     """Return a time as people read it: to the second, in UTC."""
-    return "-" if millis is None else _at(millis).strftime("%m-%d %H:%M:%S")
+    return "-" if millis is None else at_millis(millis).strftime("%m-%d %H:%M:%S")
 
 
 def _instant_data(millis: int | None) -> str | None:
-    return None if millis is None else rfc3339(_at(millis), "milliseconds")
-
-
-def _at(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)
+    return None if millis is None else rfc3339(at_millis(millis), "milliseconds")

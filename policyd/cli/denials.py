@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from policyd.cli.output import console, print_data, print_table
 from policyd.cli.trail import Ask, store_option, trail
 from policyd.explain.readable import printable
 from policyd.model.names import parse_workload
-from policyd.resources.instants import read_instant
+from policyd.resources.instants import at_millis, read_instant, rfc3339
 
 FOLLOW_SECONDS = 0.5
 SHOWN = 50
@@ -162,10 +162,10 @@ def _after(asking: Asking, answer: Mapping[str, Any]) -> None:
     """Say what isn't in the table: that there is none, that there is more, what was lost."""
     out = console()
     count = len(answer["denials"])
-    begin = datetime.fromtimestamp(asking.filter["since"] / 1000, UTC).isoformat(timespec="seconds")
+    begin = rfc3339(at_millis(asking.filter["since"]))
     what = "would have been denied" if asking.filter.get("wouldBe") else "was denied"
     if not count:
-        out.print(f"nobody {what} since {begin.replace('+00:00', 'Z')}", markup=False)
+        out.print(f"nobody {what} since {begin}", markup=False)
     elif count == asking.limit:
         out.print(f"these {count} only; --limit shows more", style="dim", markup=False)
     for gap in reversed(answer["gaps"]):

@@ -15,8 +15,9 @@ from policyd.checkup.reading import installed
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import print_objects, say, say_secret, settings_options
+from policyd.cli.installing import print_objects, say_secret, settings_options
 from policyd.cli.options import now
+from policyd.cli.output import say
 from policyd.errors import SourceError
 from policyd.install.choices import chosen
 from policyd.install.issuer import IssuerMaterial, check_given, make_issuer, write_secret

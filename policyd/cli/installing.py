@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from policyd.cli.output import say
 from policyd.install.documents import documents
 from policyd.install.places import AUDIT_FOLDER
 from policyd.install.settings import InstallSettings
@@ -38,12 +39,6 @@ def settings_options(command: Command) -> Command:
 def print_objects(objects: list[dict[str, Any]]) -> None:
     """Print objects as YAML on stdout."""
     click.echo(documents(objects), nl=False)
-
-
-def say(*lines: str) -> None:
-    """Say something to the person, on stderr: stdout is for kubectl."""
-    for line in lines:
-        click.echo(line, err=True)
 
 
 def say_secret(settings: InstallSettings) -> None:

@@ -29,6 +29,12 @@ def console() -> Console:
     return Console(highlight=False, no_color=True, width=UNBOUND_WIDTH)
 
 
+def say(*lines: str) -> None:
+    """Say something to the person, on stderr: stdout is for other programs."""
+    for line in lines:
+        click.echo(line, err=True)
+
+
 def print_data(value: Any, output: Format) -> None:
     """Print plain values, msgspec structs or dataclasses as JSON or YAML.
 

@@ -14,8 +14,8 @@ from policyd.cli.cluster import Cluster
 from policyd.cli.cluster_trail import ClusterTrail
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import say
 from policyd.cli.options import NO_SOURCE, Source
+from policyd.cli.output import say
 from policyd.cli.running import ask_up
 from policyd.cli.trail import Ask, find_denial, identifier_in, kept_content, refuse_ambiguous
 from policyd.compile.table import CompiledTable

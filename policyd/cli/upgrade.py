@@ -10,7 +10,8 @@ from policyd.checkup.reading import installed, is_helms
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import print_objects, say, say_secret, settings_options
+from policyd.cli.installing import print_objects, say_secret, settings_options
+from policyd.cli.output import say
 from policyd.install.choices import chosen
 from policyd.install.configs import stored
 from policyd.install.objects import render

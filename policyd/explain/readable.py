@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
@@ -29,7 +28,7 @@ from policyd.compile.rows import (
     WorkloadPart,
 )
 from policyd.compile.table import CompiledTable
-from policyd.resources.instants import rfc3339
+from policyd.resources.instants import at_millis, rfc3339
 
 ACCESS = {
     Access.DENY: "deny",
@@ -263,7 +262,7 @@ def _test_sign(test: ValueTest) -> str:
 
 def instant_text(millis: int) -> str:
     """Return an instant as RFC 3339 in UTC."""
-    return rfc3339(datetime.fromtimestamp(millis / 1000, UTC))
+    return rfc3339(at_millis(millis))
 
 
 def short_name(name: str) -> str:

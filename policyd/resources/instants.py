@@ -29,6 +29,11 @@ def read_instant(value: object) -> datetime:
         raise ValueError(wrong) from None
 
 
+def at_millis(millis: int) -> datetime:
+    """Return the instant so many milliseconds after the epoch. Raises OverflowError, ValueError, OSError."""
+    return datetime.fromtimestamp(millis / 1000, UTC)
+
+
 def rfc3339(at: datetime, to: str = "seconds") -> str:
     """Return an instant in UTC, to the second or to `milliseconds`."""
     return at.astimezone(UTC).isoformat(timespec=to).replace("+00:00", "Z")
