@@ -9,11 +9,12 @@ import click
 from identity.cluster import cluster_bundle
 from kubeapi.client import Client
 from kubeapi.path import ResourcePath
-from policyd.checkup.reading import PODS, find, has_proxy, items
+from policyd.checkup.reading import NAMESPACES, PODS, find, has_proxy, items
 from policyd.cli.cluster import Cluster, cluster_options
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.failures import Failure
-from policyd.cli.installing import print_objects, say
+from policyd.cli.installing import print_objects
+from policyd.cli.output import say
 from policyd.cli.upgrade import find_install
 from policyd.install.issuer import IssuerMaterial
 from policyd.install.objects import custom_resource_definitions, in_order_of_removal, render
@@ -68,10 +69,16 @@ def _named(value: Object) -> Object:
 
 
 async def _injected(client: Client) -> list[str]:
+    """Name the pods that have a proxy and stay; those of a namespace that ends go with it."""
+    ending = {
+        each["metadata"]["name"]
+        async for each in items(client, NAMESPACES)
+        if "deletionTimestamp" in each["metadata"]
+    }
     found = [
         f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
         async for pod in items(client, PODS)
-        if has_proxy(pod)
+        if has_proxy(pod) and pod["metadata"]["namespace"] not in ending
     ]
     return sorted(found)
 

@@ -194,6 +194,9 @@ def test_an_install_with_meshed_pods_is_left_in_place_unless_forced(shell: Shell
     kept = shell.policyctl("uninstall", "--force", "--keep-policies")
     assert "CustomResourceDefinition" not in kept
     assert "MeshDefaults" not in kept
+    # It takes Kubernetes seconds to get to the pods of a namespace that ends, as that of canaries does.
+    shell.api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    assert "kind: Namespace" in shell.policyctl("uninstall")
 
 
 def test_accounts_may_do_what_they_need_and_nothing_of_others(shell: Shell) -> None:
