@@ -17,7 +17,7 @@ from bench.proxies.rows import ROWS
 from bench.proxies.run import make_plan
 from bench.proxies.run import run as compare
 
-NAMES = ("engine", "compile", "identity", "streams", "scale", "proxies")
+NAMES = ("engine", "compile", "identity", "streams", "scale", "crowd", "proxies")
 
 _WIDE = 170
 _console = Console(stderr=True)

@@ -82,11 +82,19 @@ class Filled:
         nodes = (f"node-{number}" for number in range(NODES))
         await self._all(self.ask("POST", "/api/v1/nodes", {"metadata": {"name": each}}) for each in nodes)
         await self._all(self._account(number) for number in range(workloads))
-        documents = [each for number in range(workloads) for each in cluster_documents(number)]
-        await self._all(self._create(each) for each in documents if each["kind"] != "Pod")
-        pods = [each for each in documents if each["kind"] == "Pod"]
-        await self._all(self._pod(number, each) for number, each in enumerate(pods))
+        await self.create(each for number in range(workloads) for each in cluster_documents(number))
+
+    async def create(self, documents: Iterable[Object]) -> list[PodOf]:
+        """Create objects, and then their pods, which run; return these."""
+        pods: list[Object] = []
+        others: list[Object] = []
+        before = len(self.pods)
+        for each in documents:
+            (pods if each["kind"] == "Pod" else others).append(each)
+        await self._all(self._create(each) for each in others)
+        await self._all(self._pod(number, each) for number, each in enumerate(pods, before))
         self.pods.sort(key=lambda pod: pod.number)
+        return self.pods[before:]
 
     async def _all(self, work: Iterable[Any]) -> None:
         """Do it all, without a task for each at once."""

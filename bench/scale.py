@@ -9,29 +9,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 
 import click
 import uvloop
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
 
-from bench.filled import Filled, PodOf, filled
-from bench.fleet import Fleet, Place, cpu_seconds, follow_on, most_resident, resident
+from bench.filled import Filled, filled
+from bench.fleet import cpu_seconds, most_resident, resident
+from bench.on_cluster import OnCluster, Proxies, control_plane
 from bench.world import PODS_EACH, policy
-from identity.material import load_material
-from identity.profile import LeafPlan, leaf_builder, new_serial
-from identity.spiffe_id import SpiffeId, TrustDomain
-from policyd.up.addresses import free_range
-from policyd.up.control_plane import ControlPlane
 from policyd.up.process import Child
-from policyd.up.run_folder import RunFolder
-from policyd.up.screen import Screen
-from servicekit.svid import Svid
 
 WORKLOADS = int(os.environ.get("SCALE_WORKLOADS", "1000"))
 """With ten pods and ten policies each. Fewer, to see that it works."""
@@ -41,7 +29,6 @@ STEADY_SECONDS = 10.0
 """What is resident is looked at this long after the last proxy came."""
 FIRST_SECONDS, RESIDENT_MIB, ACK_SECONDS, BACK_SECONDS, GROWTH = 10.0, 400, 1.0, 60.0, 1.5
 """What is to be reached."""
-_TRUST_DOMAIN = TrustDomain("cluster.local")
 
 Row = dict[str, object]
 
@@ -51,53 +38,23 @@ def run() -> list[Row]:
     return uvloop.run(_measure())
 
 
-class _OnCluster(ControlPlane):
-    """identity as ever; policyd reads the cluster, and no folder."""
-
-    kubeconfig: Path
-
-    def _policyd_settings(self) -> dict[str, object]:
-        settings = super()._policyd_settings()
-        folders = ("folders", "podsFolder")
-        kept = {key: value for key, value in settings.items() if key not in folders}
-        return {**kept, "cluster": {"kubeconfig": str(self.kubeconfig)}}
-
-
 async def _measure() -> list[Row]:
     began = perf_counter()
     async with filled(WORKLOADS) as cluster:
         rows = [_row("cluster filled, pods", len(cluster.pods), None, perf_counter() - began)]
-        async with _control_plane(cluster.api.kubeconfig) as plane:
+        async with control_plane(cluster.api.kubeconfig) as plane:
             rows += await _Scale(cluster, plane).rows()
         return rows
-
-
-@asynccontextmanager
-async def _control_plane(kubeconfig: Path) -> AsyncIterator[_OnCluster]:
-    run_folder = RunFolder()
-    plane = _OnCluster(run_folder, free_range(), str(_TRUST_DOMAIN), run_folder.path)
-    plane.kubeconfig = kubeconfig
-    try:
-        await plane.start(Screen(quiet=True), lambda _name, _record: None)
-        yield plane
-    finally:
-        await plane.stop()
-        run_folder.remove()
 
 
 class _Scale:
     """One cluster, one policyd, and more and more proxies."""
 
-    def __init__(self, cluster: Filled, plane: _OnCluster) -> None:
+    def __init__(self, cluster: Filled, plane: OnCluster) -> None:
         self._cluster = cluster
         self._plane = plane
-        self._fleet = Fleet()
-        self._streams: list[asyncio.Task[None]] = []
-        root = plane.roots_file.parent / "root"
-        self._issuer = load_material(root, _TRUST_DOMAIN, datetime.now(UTC)).signer
-        policyd = SpiffeId.of_service_account(_TRUST_DOMAIN, "policyd", "policyd")
-        roots = (self._issuer.certificate.public_bytes(Encoding.DER),)
-        self._place = Place(plane.policy_address, policyd, roots)
+        self._proxies = Proxies(plane)
+        self._fleet = self._proxies.fleet
 
     async def rows(self) -> list[Row]:
         try:
@@ -107,9 +64,7 @@ class _Scale:
                 *await self._return_of_all(),
             ]
         finally:
-            for stream in self._streams:
-                stream.cancel()
-            await asyncio.gather(*self._streams, return_exceptions=True)
+            await self._proxies.close()
 
     @property
     def _policyd(self) -> Child:
@@ -118,25 +73,6 @@ class _Scale:
     @property
     def _pid(self) -> int:
         return self._policyd.pid or 0
-
-    async def _connect(self, proxies: int) -> None:
-        """Let so many in all follow their streams; return when each has a table."""
-        pods = self._cluster.pods[len(self._streams) : proxies]
-        for number, pod in enumerate(pods, len(self._streams)):
-            following = follow_on(self._place, self._fleet, number, self._certify(pod))
-            self._streams.append(asyncio.create_task(following))
-            await asyncio.sleep(0)
-        await self._fleet.until(len(self._streams), {})
-
-    def _certify(self, pod: PodOf) -> Svid:
-        """Make what identity would: its own figures are elsewhere."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        identity = SpiffeId.of_service_account(_TRUST_DOMAIN, pod.namespace, pod.account)
-        now = datetime.now(UTC).replace(microsecond=0)
-        begin, end = now - timedelta(minutes=5), now + timedelta(hours=12)
-        plan = LeafPlan(identity, pod.uid, key.public_key(), new_serial(), begin, end)
-        leaf = self._issuer.sign(leaf_builder(plan, self._issuer.certificate))
-        return Svid.of(key, [leaf.public_bytes(Encoding.DER)])
 
     async def _restart(self) -> float:
         """Begin policyd again; return when, in seconds of the clock that durations are measured with."""
@@ -147,7 +83,7 @@ class _Scale:
         return began
 
     async def _first_tables(self) -> list[Row]:
-        await self._connect(1)
+        await self._proxies.connect(self._cluster.pods[:1])
         began = await self._restart()
         await self._fleet.until(1, {})
         first = perf_counter() - began
@@ -157,8 +93,8 @@ class _Scale:
         ]
 
     async def _changes(self) -> list[Row]:
-        await self._connect(CONNECTED)
-        connected = len(self._streams)
+        await self._proxies.connect(self._cluster.pods[1:CONNECTED])
+        connected = len(self._proxies)
         everyone, some = range(connected), range(PODS_EACH)
         rows = []
         for what, proxies, change in (
@@ -181,10 +117,10 @@ class _Scale:
         gc.collect()
         gc.freeze()  # the proxies' garbage isn't what is measured
         for number in range(CHANGES):
-            before = {each: self._fleet.acked[each] for each in proxies}
+            before = dict(self._fleet.acked)
             began = perf_counter()
             await change(number)
-            await self._fleet.until(len(self._streams), before)
+            await self._proxies.told(proxies, before)
             times.append(perf_counter() - began)
         return sorted(times)
 
@@ -205,9 +141,9 @@ class _Scale:
         await self._cluster.ask("PATCH", f"{path}?fieldManager=bench&force=true", changed, _APPLY)
 
     async def _return_of_all(self) -> list[Row]:
-        proxies, connected = len(self._cluster.pods), len(self._streams)
+        proxies, connected = len(self._cluster.pods), len(self._proxies)
         began = perf_counter()
-        await self._connect(proxies)
+        await self._proxies.connect(self._cluster.pods[connected:])
         connecting = perf_counter() - began
         await asyncio.sleep(STEADY_SECONDS)
         steady = resident(self._pid) / 1024

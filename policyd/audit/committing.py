@@ -19,6 +19,8 @@ COMMIT_SECONDS = 0.003
 """How long a job waits for others."""
 MOST_JOBS = 4096
 """Jobs that wait; whoever comes then is told that the store is unavailable."""
+ROOM_SECONDS = 10.0
+"""How long who needs no answer waits until fewer jobs do."""
 MOST_OF_ONE_COMMIT = 512
 AGAIN_SECONDS = 1.0
 """The pause after a failure before the database is opened again."""
@@ -51,6 +53,8 @@ class Committer:
         self._database = database
         self._upkeep = upkeep
         self._jobs: queue.Queue[_Job | None] = queue.Queue(MOST_JOBS)
+        self._room = threading.BoundedSemaphore(MOST_JOBS // 2)
+        """What nobody waits for leaves half of the places to denials."""
         self._again: list[_Job] = []
         self._connection: Connection | None = None
         self._rest_until = 0.0
@@ -70,10 +74,13 @@ class Committer:
         return done
 
     def soon(self, work: Work) -> bool:
-        """Do it when it can be done; False where too much waits already."""
+        """Do it when it can be done; waits for room, and returns False where there is none for too long."""
+        if not self._room.acquire(timeout=ROOM_SECONDS):
+            return False
         try:
-            self._jobs.put_nowait(_Job(work, None))
+            self._jobs.put(_Job(work, None), timeout=ROOM_SECONDS)
         except queue.Full:
+            self._room.release()
             return False
         return True
 
@@ -107,6 +114,9 @@ class Committer:
                 jobs.append(self._jobs.get_nowait())
             except queue.Empty:
                 break
+        for job in jobs:
+            if job is not None and job.done is None:
+                self._room.release()
         return jobs
 
     def _commit(self, jobs: list[_Job]) -> None:

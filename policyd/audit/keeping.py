@@ -90,14 +90,17 @@ class DatabaseStore(Queries):
         return kept
 
     def keep(self, contents: Sequence[Content]) -> None:
-        """Keep bytes, soon."""
+        """Keep bytes, soon. Waits where much is to be written."""
         if not self._writer.soon(lambda connection: appending.keep(connection, contents)):
             structlog.get_logger().warning(
                 "audit_content_not_kept", versions=[one.version for one in contents]
             )
 
     def note(self, json: bytes) -> None:
-        """Keep a record of policyd's own, soon; it goes into a chain that begins with this process."""
+        """Keep a record of policyd's own, soon. Waits where much is to be written.
+
+        It goes into a chain that begins with this process.
+        """
         if not self._writer.soon(lambda connection: self._note(connection, json)):
             structlog.get_logger().warning("audit_note_not_kept", record=json.decode(errors="replace")[:500])
 

@@ -96,10 +96,10 @@ class Store(Reading, Protocol):
         """Keep records; return up to where the chain is kept. What is kept already may come again."""
 
     def keep(self, contents: Sequence[Content]) -> None:
-        """Keep bytes, soon."""
+        """Keep bytes, soon. Waits where much is to be written."""
 
     def note(self, json: bytes) -> None:
-        """Keep a record of policyd's own, soon."""
+        """Keep a record of policyd's own, soon. Waits where much is to be written."""
 
     @property
     def standing(self) -> Standing:

@@ -1,9 +1,12 @@
-"""The compiler over a live world: a table for every workload shape, made again where a change touched it."""
+"""The compiler over a live world: a table for every workload shape, made again where a change touched it.
+
+A table is made when it is asked for, so that nobody waits for those of others (P-8).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from policyd.compile.authorizations import Meaning
@@ -64,8 +67,11 @@ class Compiler:
         self.refused = refused_externals(self.world, defaults, trust_domain)
         """ExternalWorkloads that have no table, and why (semantics W6)."""
         self.failures: dict[str, Finding] = {}
-        """What the engine refused, and why, by shape. Such a workload's table refuses everything."""
-        self._compile(self.world.workloads.shape_keys())
+        """What the engine refused, and why, by shape, of the tables made so far. Such a table refuses
+        everything."""
+        self._stale = set(self.world.workloads.shape_keys())
+        for shape in self.stale:
+            self.make(shape)
 
     @property
     def tables(self) -> dict[WorkloadName, CompiledTable]:
@@ -82,6 +88,11 @@ class Compiler:
     def cluster(self) -> EncodedCluster:
         """The part that all tables share."""
         return self._cluster
+
+    @property
+    def stale(self) -> tuple[str, ...]:
+        """The shapes whose tables are still to be made, since a change touched them."""
+        return tuple(self._stale)
 
     def table(self, name: WorkloadName) -> CompiledTable | None:
         """Return a workload's table: its template's, else its first pod's.
@@ -114,6 +125,8 @@ class Compiler:
         return made
 
     def _table_of(self, shape: str) -> CompiledTable | None:
+        """Return a shape's table as of now: nothing that a change has touched is ever seen."""
+        self.make(shape)
         made = self._made.get(shape)
         return None if made is None else made.table
 
@@ -127,19 +140,29 @@ class Compiler:
         found = self.world.objects.get(key)
         return None if found is None else found.position(field)
 
+    def take(self, changes: Iterable[Change]) -> int:
+        """Take over a batch as one; return how many tables it touched, which are made when asked for."""
+        affected = self.world.apply(changes)
+        return len(self._touch(affected)) if affected else 0
+
     def apply(self, changes: Iterable[Change]) -> frozenset[WorkloadName]:
-        """Take over a batch as one; return the workloads of which a table is another now, or may be gone."""
+        """Take over a batch and make its tables; return the workloads whose table is another or gone."""
+        for shape in self.stale:
+            self.make(shape)
         affected = self.world.apply(changes)
         if not affected:
             return frozenset()
         refused = self.refused.keys()
         changed = set(affected.workloads)
-        for shape in self._update(affected):
-            changed |= self.world.workloads.users_of(shape)
+        for shape in self._touch(affected):
+            before = self._made.get(shape)
+            table = self._table_of(shape)
+            if before is None or table is None or before.table.version != table.version:
+                changed |= self.world.workloads.users_of(shape)
         return frozenset(changed | (refused ^ self.refused.keys()))
 
-    def _update(self, affected: Affected) -> set[str]:
-        """Make anew what was touched; return the shapes whose tables are others now.
+    def _touch(self, affected: Affected) -> set[str]:
+        """Note what is to be made anew; return the shapes whose tables may be others now.
 
         Nothing else is looked at, so that an edit costs the same however many others there are (P-8).
         """
@@ -151,23 +174,16 @@ class Compiler:
         for shape in affected.shapes_removed:
             self._context.memo.drop(("table", shape))
             self._made.pop(shape, None)
+            self._stale.discard(shape)
             self.failures.pop(shape, None)
             for key in [key for key in self._narrowed if key[0] == shape]:
                 del self._narrowed[key]
         stale = {str(key[1]) for key in self._context.memo.forget(facts) if key[0] == "table"}
-        if cluster_failed is not (CLUSTER in self.failures):
+        if cluster_changed or cluster_failed is not (CLUSTER in self.failures):
             stale = set(self.world.workloads.shape_keys())
         again = {shape for shape in stale | affected.shapes_added if self.world.workloads.has_shape(shape)}
-        touched = again | self._made.keys() if cluster_changed else again
-        before = {shape: self._version(shape) for shape in touched}
-        self._compile(again)
-        if cluster_changed:
-            self._reassemble()
-        return {shape for shape, version in before.items() if version != self._version(shape)}
-
-    def _version(self, shape: str) -> str | None:
-        table = self._table_of(shape)
-        return None if table is None else table.version
+        self._stale |= again
+        return again
 
     def _update_cluster(self, facts: set[Fact]) -> bool:
         """Take over MeshDefaults, add what it touches to the facts; return whether the bytes differ."""
@@ -185,32 +201,33 @@ class Compiler:
         self.failures.pop(CLUSTER, None)
         return before != self._cluster.part
 
-    def _compile(self, shapes: Iterable[str]) -> None:
-        for key in shapes:
-            shape = self.world.workloads.shape(key)
-            compiled = self._context.once(View(self.world), ("table", key), partial(self._workload, shape))
-            failure = self.failures.get(CLUSTER)
-            if failure is None:
-                try:
-                    self._made[key] = self._make(key, compiled)
-                except EngineError as error:
-                    failure = _failure(namespace_key(shape.namespace), error)
-            if failure is None:
-                self.failures.pop(key, None)
-            else:
-                self.failures[key] = failure
-                self._made[key] = self._make(key, refusing(shape.namespace, failure))
+    def make(self, key: str) -> None:
+        """Make a shape's table where it is still to be made."""
+        if key not in self._stale:
+            return
+        shape = self.world.workloads.shape(key)
+        compiled = self._context.once(View(self.world), ("table", key), partial(self._workload, shape))
+        failure = self.failures.get(CLUSTER)
+        if failure is None:
+            try:
+                self._made[key] = self._make(key, compiled)
+            except EngineError as error:
+                failure = _failure(namespace_key(shape.namespace), error)
+        if failure is None:
+            self.failures.pop(key, None)
+        else:
+            self.failures[key] = failure
+            self._made[key] = self._make(key, refusing(shape.namespace, failure))
+        self._stale.discard(key)  # last: what was raised above is raised again, and no older table seen
 
     def _make(self, key: str, compiled: Compiled) -> _Made:
         """Raise EngineError where the engine refuses the rows."""
-        part = encode_workload(compiled.rows)
+        before = self._made.get(key)
+        if before is not None and before.compiled is compiled:
+            part = before.part
+        else:
+            part = encode_workload(compiled.rows)
         return _Made(compiled, part, assemble(key, self._cluster, compiled, part))
-
-    def _reassemble(self) -> None:
-        """Give every table the cluster's part as it is now."""
-        for key, made in self._made.items():
-            if made.table.cluster is not self._cluster.rows:
-                self._made[key] = replace(made, table=assemble(key, self._cluster, made.compiled, made.part))
 
     def _workload(self, shape: Shape, view: View) -> Compiled:
         return compile_workload(self._context, view, shape)

@@ -25,6 +25,9 @@ def steps(compiler: Compiler, now: datetime) -> Iterator[Finding | None]:
     it was looked at, and what changed since is looked at the next time.
     """
     world = compiler.world
+    for shape in compiler.stale:
+        compiler.make(shape)
+        yield None
     yield from [*compiler.refused.values(), *compiler.failures.values()]
     for found in sorted(world.objects.values(), key=lambda each: each.key):
         yield from found.findings

@@ -94,7 +94,7 @@ class Controller:
             changes += with_networks(self._merged.take(index, batch), self.networks)
             if source.counts_itself:
                 basis.take(source, batch)
-        self._compiler.apply(changes)
+        self._compiler.take(changes)
         self._services.changed({(key.group, key.kind) for key, _ in changes})
         self._basis = basis
 
@@ -122,7 +122,7 @@ class Controller:
     def _apply(self, index: int, source: Source, batch: Batch) -> None:
         self._note_findings(source, batch)
         if batch.events:
-            self._compile(index, source, batch)
+            self._take(index, source, batch)
         elif self._basis is not None and self.broken is None:
             self._basis.take(source, batch)
             self._wake_withheld()
@@ -139,11 +139,12 @@ class Controller:
             if session.is_withheld:
                 session.wake()
 
-    def _compile(self, index: int, source: Source, batch: Batch) -> None:
+    def _take(self, index: int, source: Source, batch: Batch) -> None:
+        """Take a batch over; its tables are made as those who want them have their turns (P-8)."""
         began = time.monotonic()
         log = structlog.get_logger()
         try:
-            changed = self._compiler.apply(with_networks(self._merged.take(index, batch), self.networks))
+            touched = self._compiler.take(with_networks(self._merged.take(index, batch), self.networks))
             self.broken = None
         except PolicydError as error:
             # FAIL-CLOSED: what is enforced stays, unconfirmed, and becomes stale where maxTableAge says so.
@@ -154,9 +155,8 @@ class Controller:
             self._services.changed({(event.key.group, event.key.kind) for event in batch.events})
         if self._basis is not None:
             self._basis.take(source, batch)
-        names = sorted(workload.text for workload in changed)
         millis = round((time.monotonic() - began) * 1000, 1)
-        log.info("compiled", events=len(batch.events), workloads=names, millis=millis)
+        log.info("changed", events=len(batch.events), tables=touched, millis=millis)
         self.publisher.announce(batch)
 
     def standing(self) -> Standing:
@@ -174,11 +174,11 @@ class Controller:
         refuse_revoked(self._compiler.cluster.rows.revoked, caller)
         pod = pod_of(self._compiler, caller)
         member = self.world.workloads.member(pod.key)
+        table = self._table(pod.key, reader_version)
         if member is not None and member.shape is not None and member.shape.key in self._compiler.failures:
             # FAIL-CLOSED: an older table stays in force there, but nobody says that it still holds.
             problem = self._compiler.failures[member.shape.key].message
             raise GRPCError(Status.UNAVAILABLE, f"TABLE_REFUSED: {problem}")
-        table = self._compiler.table_of_member(pod.key, reader_version)
         if table is None:
             raise permission_denied("NO_TABLE", f"{pod.key.text} may have no table")
         workload = self.world.workloads.workload_of(pod.key).text
@@ -195,6 +195,12 @@ class Controller:
             self.trail.told(self.world, Telling(uid, workload, pod.key, table, kept))
         subject = Subject(self.trust_domain, workload, caller.pod_uid or "")
         return Contents(subject, hashes, table.snapshot, facts, discovery, table.narrowed)
+
+    def _table(self, pod: ObjectKey, reader_version: int) -> CompiledTable | None:
+        try:
+            return self._compiler.table_of_member(pod, reader_version)
+        except PolicydError as error:
+            raise GRPCError(Status.UNAVAILABLE, f"COMPILE_FAILED: {error}") from error
 
     def writer(self, caller: Leaf) -> Writer:
         """Return whose denials a caller delivers; raises GRPCError. A pod that is being deleted may still."""

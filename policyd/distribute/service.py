@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from grpclib.const import Status
@@ -13,11 +14,12 @@ from policyd.distribute.publish import Publisher
 from policyd.distribute.refusals import permission_denied
 from policyd.distribute.session import Session, Teller
 from policyd.engine import Delivered, Ended, Fanout, Greeted, Nacked, Opened
+from policyd.turns import Turns
 from policyd_api.v1 import stream_pb2 as wire
 from servicekit.leaf import Leaf, LeafError, read_leaf
 
-LOOKS_AT_ONCE = 64
-"""Sessions that are looked at before the loop does something else."""
+SLICE_SECONDS = 0.004
+"""How long sessions are looked at, and tables made for them, before the loop does something else."""
 STAND_SECONDS = 5.0
 """How often it is said that nothing newer is known; confirmations take their time from it."""
 
@@ -32,7 +34,7 @@ class PolicyStreamService:
         self._publisher = publisher
         self._fanout = fanout
         self._sessions: dict[int, Session] = {}
-        self._due: dict[int, Session] = {}
+        self._due: Turns[Session] = Turns()
         self._beat: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -85,17 +87,18 @@ class PolicyStreamService:
     def _is_due(self, session: Session) -> None:
         if not self._due:
             asyncio.get_running_loop().call_soon(self._look)
-        self._due[session.stream] = session
+        self._due.add(session.namespace, session)
 
     def _look(self) -> None:
         """Look at some of the sessions that were woken. All of it is of one moment."""
-        standing = self._teller.standing()
+        loop = asyncio.get_running_loop()
+        standing, until = self._teller.standing(), loop.time() + SLICE_SECONDS
         self._fanout.stand(standing, settled=False)
-        for stream in list(self._due)[:LOOKS_AT_ONCE]:
-            session = self._due.pop(stream)
-            self._attempt(stream, lambda session=session: session.look(self._teller, standing))  # type: ignore[misc]
+        while self._due and loop.time() < until:
+            session = self._due.next()
+            self._attempt(session.stream, partial(session.look, self._teller, standing))
         if self._due:
-            asyncio.get_running_loop().call_soon(self._look)
+            loop.call_soon(self._look)
         else:
             self._settle()
 
@@ -122,9 +125,9 @@ class PolicyStreamService:
         self._fanout.end(stream, error.status.value, error.message or "")
 
     def _forget(self, stream: int) -> Session | None:
-        self._due.pop(stream, None)
         session = self._sessions.pop(stream, None)
         if session is not None:
+            self._due.discard(session.namespace, session)
             self._publisher.leave(session)
         return session
 

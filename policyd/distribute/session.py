@@ -96,6 +96,12 @@ class Session:
         return None if self._asked is None else self._asked.reader_version
 
     @property
+    def namespace(self) -> str:
+        """Of its service account; "" for every identity of another form."""
+        account = self.caller.identity.service_account
+        return "" if account is None else account[0]
+
+    @property
     def is_withheld(self) -> bool:
         """Whether the proxy is told nothing, because it has been told more than we know."""
         return self._lag is not None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from typing import Generic, TypeVar
+
+from policyd.turns import Turns
 
 K = TypeVar("K")
 
@@ -17,29 +18,24 @@ class FairQueue(Generic[K]):
         self.dropped = 0
         """Keys that found no room."""
         self._most_of_one = most_of_one
-        self._waiting: OrderedDict[str, OrderedDict[K, None]] = OrderedDict()
+        self._turns: Turns[K] = Turns()
         self._some = asyncio.Event()
 
     def __len__(self) -> int:
-        return sum(len(keys) for keys in self._waiting.values())
+        return len(self._turns)
 
     def put(self, namespace: str, key: K) -> bool:
         """Let a key wait; return whether it does. One that waits already keeps its place."""
-        keys = self._waiting.setdefault(namespace, OrderedDict())
-        if key not in keys and len(keys) >= self._most_of_one:
+        if (namespace, key) not in self._turns and self._turns.waiting_of(namespace) >= self._most_of_one:
             self.dropped += 1
             return False
-        keys[key] = None
+        self._turns.add(namespace, key)
         self._some.set()
         return True
 
     async def get(self) -> K:
         """Wait for the next key, of the namespace whose turn it is."""
-        while not self._waiting:
+        while not self._turns:
             self._some.clear()
             await self._some.wait()
-        namespace, keys = self._waiting.popitem(last=False)
-        key, _ = keys.popitem(last=False)
-        if keys:
-            self._waiting[namespace] = keys  # to the end of the line
-        return key
+        return self._turns.next()

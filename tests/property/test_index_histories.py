@@ -140,6 +140,24 @@ def test_any_history_ends_where_a_fresh_list_does(seed: int, other: int) -> None
 @pytest.mark.promise("P-4")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), other=st.integers(0, 2**32))
+def test_whenever_a_table_is_asked_for_it_is_that_of_the_world_as_it_is(seed: int, other: int) -> None:
+    """Tables are made when they are asked for: some of them here after some batches, all of them at last."""
+    rng = random.Random(seed ^ other)
+    compiler = Compiler(World())
+    final = {found.key: found for found in [*objects_of(seed), *EXTRAS]}
+    for batch in history(rng, final, [*objects_of(other), *EXTRAS]):
+        compiler.take(batch)
+        names = list(compiler.world.workloads.names())
+        if names and rng.random() < 0.5:
+            asked = rng.choice(names)
+            fresh = from_scratch(compiler.world.objects.values()).table(asked)
+            assert compiler.table(asked) == fresh
+    assert state(compiler) == state(from_scratch(final.values()))
+
+
+@pytest.mark.promise("P-4")
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32), other=st.integers(0, 2**32))
 def test_a_workload_that_is_not_named_as_changed_has_not_changed(seed: int, other: int) -> None:
     rng = random.Random(seed ^ other)
     compiler = Compiler(World())

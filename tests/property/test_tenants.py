@@ -154,6 +154,29 @@ def test_p_8_an_edit_costs_the_same_beside_a_thousand_workloads_of_another(edit:
     assert cost(beside, 1) <= cost(lonely, 1) * 1.1
 
 
+@pytest.mark.promise("P-8")
+def test_p_8_an_edit_makes_no_table_of_a_thousand_that_another_has_just_changed() -> None:
+    def cost(compiler: Compiler, port: int) -> int:
+        (found,) = objects([mine("Server", "s", {"podSelector": {}, "port": port})])
+
+        def edited() -> None:
+            compiler.take([(found.key, found)])
+            for name in compiler.world.workloads.names():
+                if name.namespace != NEIGHBOUR:
+                    assert compiler.table(name) is not None
+
+        return calls_of(edited) - calls_of(lambda: [*compiler.world.workloads.names()])
+
+    lonely, beside = alone(), alone()
+    put(beside, *(their_pod(number) for number in range(1000)))
+    cost(lonely, 1)
+    cost(beside, 1)
+    (theirs_too,) = objects([theirs("Server", "s", {"podSelector": {}, "port": 80})])
+    assert beside.take([(theirs_too.key, theirs_too)]) == 1000
+    assert cost(beside, 2) <= cost(lonely, 2) * 1.1
+    assert len(beside.stale) == 1000, "somebody made what nobody has asked for"
+
+
 def their_pod(number: int) -> dict[str, Any]:
     """Each of another shape."""
     metadata = {
