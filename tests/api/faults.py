@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -19,6 +20,7 @@ from aiohttp import web
 from kubeapi.access import Access
 from kubeapi.credentials import Credentials
 from tests.api.rig import ADMIN_TOKEN, ApiServer
+from tests.listening import accept_no_more
 
 Answer = Callable[[web.Request], web.Response | None]
 """What is answered in the place of the API server; None: ask it."""
@@ -69,6 +71,7 @@ class FaultProxy:
         self._api = api
         self._watches: set[_Watch] = set()
         self._runner: web.AppRunner | None = None
+        self._listening: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -81,17 +84,19 @@ class FaultProxy:
         app.router.add_route("*", "/{rest:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self._listening = socket.create_server(("127.0.0.1", self.port))
+        await web.SockSite(self._runner, self._listening).start()
         self.port = int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
         """Listen no more: connections are cut, new ones refused."""
         self.cut()
-        if self._runner is not None:
+        if self._runner is not None and self._listening is not None:
+            await accept_no_more([self._listening])
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
-        self._runner = self._session = None
+        self._runner = self._listening = self._session = None
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
@@ -169,12 +174,11 @@ class FaultProxy:
             return said
         dice = self.disorder.random()
         if dice < 0.2:
-            return [line, line]
-        if dice < 0.4:
             watch.held.append(line)
             return []
-        said, watch.held = [line, *watch.held], []
-        return said
+        # What is held goes no later: a watch that ended then would have lost it, and nobody could tell.
+        held, watch.held = watch.held, []
+        return [line, line, *held] if dice < 0.4 else [line, *held]
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:

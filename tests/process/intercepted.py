@@ -27,6 +27,7 @@ from policyd.up.programs import find_proxy
 from policyd.up.run_folder import RunFolder
 from policyd.up.screen import Screen, parse_record
 from policyd.up.tokens import Holder
+from tests.listening import accept_no_more
 
 from .mesh import NOTHING, WAIT_SECONDS, Answer, read_answer
 from .netns import NODE_V4, NODE_V6, Link, Namespace
@@ -239,6 +240,7 @@ class Application:
 
     async def close(self) -> None:
         for server in self._servers:
+            await accept_no_more(server.sockets)
             server.close()
             await server.wait_closed()
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.listening import accept_no_more
+
 from .mesh import Mesh, http, tls
 from .witness import MANIFEST, PORT
 
@@ -156,6 +158,7 @@ async def test_i8_a_replica_that_is_somebody_else_is_recorded_and_passed_over(me
         assert (record["direction"], record["service"]) == ("outbound", SERVICE)
         assert "authors" in record["detail"]
     finally:
+        await accept_no_more(server.sockets)
         server.close()
         witness.proxy.start()
         await mesh.up.all_ready(30)
@@ -221,6 +224,7 @@ async def test_t7_forbidden_plaintext_is_a_decision_and_leaves_the_meshed_replic
         assert (record["reason"], record["status"]) == ("no_identity", 502)
         assert (record["direction"], record["peer"]["ip"]) == ("outbound", address)
     finally:
+        await accept_no_more(server.sockets)
         server.close()
         pod.unlink(missing_ok=True)
         rules.write_text(deny)
