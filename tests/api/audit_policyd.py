@@ -31,6 +31,7 @@ from tests.api.rig import ApiServer, free_ports
 
 NAMESPACE = "policyd"
 ROOT = "/apis/audit.policyd.dev/v1alpha1"
+DENIALS = ROOT + "/namespaces/{}/denials"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -217,6 +218,11 @@ class AuditPolicyd:
     def spool(self, namespace: str, pod: str = "cart-0") -> Spool:
         """Return the spool of a new proxy in a namespace."""
         return Spool(self.store, namespace, pod)
+
+    def denials(self, namespace: str, query: str = "") -> Json:
+        """What an administrator is told of a namespace, a page of it."""
+        found: Json = self.api.request("GET", DENIALS.format(namespace) + query)
+        return found
 
     def reader(self, namespace: str, name: str = "reader") -> Path:
         """Make an account that may read denials of a namespace, and nothing else; returns its kubeconfig."""

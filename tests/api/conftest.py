@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.api import objects
+from tests.api import crds, objects
 from tests.api.audit_log import audit_flags
+from tests.api.controlling import web
 from tests.api.rig import ApiServer
 from tests.cluster import binaries
 
@@ -41,3 +42,14 @@ def api() -> Iterator[ApiServer]:
 def namespace(api: ApiServer) -> str:
     """A namespace of the test's own, with the ServiceAccount `default`."""
     return objects.create_namespace(api)
+
+
+@pytest.fixture
+def pod(api: ApiServer, namespace: str) -> objects.Pod:
+    """A pod with a Server, whom nobody may call yet."""
+    crds.install(api, *crds.ours())
+    made = objects.create_pod(
+        api, namespace, name="web", metadata={"labels": {"app": "web"}}, address="10.1.1.1"
+    )
+    api.apply(web(namespace))
+    return made

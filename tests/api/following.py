@@ -76,11 +76,13 @@ async def follow(access: Access, kinds: Iterable[Kind] = SOME) -> AsyncIterator[
             await asyncio.wait_for(asyncio.gather(running, return_exceptions=True), 10)
 
 
-async def until(true: Callable[[], bool], seconds: float = 30.0, what: str = "it never came true") -> float:
+async def until(
+    true: Callable[[], bool], seconds: float = 30.0, what: Callable[[], str] = lambda: "it never came true"
+) -> float:
     """Wait; return how long that took."""
     began = time.monotonic()
     while not true():
-        assert time.monotonic() - began < seconds, what
+        assert time.monotonic() - began < seconds, what()
         await asyncio.sleep(0.005)
     return time.monotonic() - began
 
@@ -94,5 +96,11 @@ async def fresh(api: ApiServer, kinds: Iterable[Kind] = SOME) -> dict[str, int]:
 async def until_fresh(api: ApiServer, found: Following, kinds: Iterable[Kind] = SOME) -> None:
     """Wait until the followed state is that of a fresh list, and all is well."""
     wanted = await fresh(api, kinds)
-    await until(lambda: found.digests == wanted, RECOVER_SECONDS, "the state isn't that of a fresh list")
-    await until(lambda: found.source.behind == (), RECOVER_SECONDS, "something stays behind")
+
+    def differing() -> str:
+        return (
+            f"the state isn't that of a fresh list in {dict(wanted.items() ^ found.digests.items()).keys()}"
+        )
+
+    await until(lambda: found.digests == wanted, RECOVER_SECONDS, differing)
+    await until(lambda: found.source.behind == (), RECOVER_SECONDS, lambda: str(found.source.behind))

@@ -19,26 +19,15 @@ from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run
 from policyd.distribute.trail import Trail
 from policyd.resources.instants import rfc3339
-from tests.api import crds, objects
+from tests.api import objects
 from tests.api.audit_log import audit_log
 from tests.api.audit_policyd import NoSigner, Spool
+from tests.api.controlling import Serving, controlling, policy
 from tests.api.following import until
 from tests.api.rig import ApiServer, RigError
-from tests.api.test_policyd import Serving, controlling, policy, web
 
 OWN = Writer("spiffe://cluster.local/ns/policyd/sa/policyd", "", "policyd", "policyd", "")
 Explain = Callable[..., Awaitable[dict[str, Any]]]
-
-
-@pytest.fixture
-def pod(api: ApiServer, namespace: str) -> objects.Pod:
-    """A pod with a Server, whom nobody may call yet."""
-    crds.install(api, *crds.ours())
-    made = objects.create_pod(
-        api, namespace, name="web", metadata={"labels": {"app": "web"}}, address="10.1.1.1"
-    )
-    api.apply(web(namespace))
-    return made
 
 
 @pytest.fixture

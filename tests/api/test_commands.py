@@ -11,8 +11,8 @@ import yaml
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run
 from tests.api import crds, objects
+from tests.api.controlling import policy, web
 from tests.api.rig import ApiServer, free_ports
-from tests.api.test_policyd import policy, web
 
 
 @pytest.fixture

@@ -10,105 +10,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from identity.spiffe_id import SpiffeId
 from kubeapi.access import Access
 from kubeapi.client import Client
-from policyd.distribute.basis import Basis
-from policyd.distribute.controller import Controller
-from policyd.distribute.envelope import Hashes
 from policyd.index.world import World
-from policyd.sources.kubernetes.cluster_source import ClusterSource
 from policyd.sources.kubernetes.once import read_once
 from policyd_api.v1 import stream_pb2 as wire
-from servicekit.leaf import Leaf
-from tests.api import crds, objects
+from tests.api import objects
+from tests.api.controlling import POLICIES, Serving, controlling, policy
 from tests.api.following import until
 from tests.api.rig import ApiServer, free_ports
 from tests.api.test_faults import ask
 
-POLICIES = "/apis/policyd.dev/v1alpha1/namespaces/{}/authorizationpolicies"
 APPLIES = 20
 SOON_SECONDS = 1.0
 """From the API server's answer to a new table (design §12: to its enforcement)."""
-
-
-def _leaf(pod: objects.Pod) -> Leaf:
-    identity = SpiffeId.parse(f"spiffe://cluster.local/ns/{pod.namespace}/sa/{pod.account}")
-    now = datetime.now(UTC)
-    return Leaf(identity, pod.uid, now - timedelta(hours=1), now + timedelta(hours=1), "ab" * 32)
-
-
-def policy(name: str, account: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "policyd.dev/v1alpha1",
-        "kind": "AuthorizationPolicy",
-        "metadata": {"name": name},
-        "spec": {
-            "targetRef": {"group": "policyd.dev", "kind": "Server", "name": "web"},
-            "requiredAuthenticationRefs": [{"kind": "ServiceAccount", "name": account}],
-        },
-    }
-
-
-def web(namespace: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "policyd.dev/v1alpha1",
-        "kind": "Server",
-        "metadata": {"name": "web", "namespace": namespace},
-        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "port": 80},
-    }
-
-
-@dataclass
-class Serving:
-    """A controller on the cluster, and the one pod that asks."""
-
-    controller: Controller
-    pod: objects.Pod
-    namespace: str
-
-    @property
-    def hashes(self) -> Hashes:
-        return self.controller.contents(_leaf(self.pod), (), 1).hashes
-
-    @property
-    def table(self) -> bytes:
-        return self.hashes.snapshot
-
-
-@contextlib.asynccontextmanager
-async def controlling(api: ApiServer, state: Path, access: Access | None = None) -> AsyncIterator[Controller]:
-    """A controller that follows the cluster, by `access` where something stands between."""
-    async with Client(access or Access.kubeconfig(api.kubeconfig), "policyd") as client:
-        source = ClusterSource(client)
-        controller = Controller([source], "cluster.local")
-        await controller.start(Basis(state / "basis.json", [source]))
-        following = asyncio.create_task(controller.follow())
-        try:
-            yield controller
-            assert not following.done()
-        finally:
-            following.cancel()
-            controller.close()
-            await asyncio.gather(following, return_exceptions=True)
-
-
-@pytest.fixture
-def pod(api: ApiServer, namespace: str) -> objects.Pod:
-    crds.install(api, *crds.ours())
-    made = objects.create_pod(
-        api, namespace, name="web", metadata={"labels": {"app": "web"}}, address="10.1.1.1"
-    )
-    api.apply(web(namespace))
-    return made
 
 
 async def test_an_applied_policy_is_another_table_at_once(

@@ -17,11 +17,11 @@ from policyd.distribute.controller import Controller
 from policyd.engine import Table
 from policyd_api.v1 import stream_pb2 as wire
 from tests.api import objects
+from tests.api.controlling import POLICIES, Serving, controlling, policy
 from tests.api.faults import FaultProxy
 from tests.api.following import RECOVER_SECONDS, until
 from tests.api.rig import ApiServer
 from tests.api.test_faults import ask
-from tests.api.test_policyd import POLICIES, Serving, controlling, pod, policy  # noqa: F401 — a fixture
 
 STEPS = 30
 MOVES = 4
@@ -98,7 +98,7 @@ async def _misbehave(proxy: FaultProxy, dice: random.Random) -> None:
 
 async def test_ct_07_a_proxy_that_moves_between_replicas_never_goes_back(
     api: ApiServer,
-    pod: objects.Pod,  # noqa: F811
+    pod: objects.Pod,
     proxy: FaultProxy,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -128,7 +128,7 @@ async def test_ct_07_a_proxy_that_moves_between_replicas_never_goes_back(
 
 async def test_ct_08_who_begins_again_tells_nothing_older(
     api: ApiServer,
-    pod: objects.Pod,  # noqa: F811
+    pod: objects.Pod,
     tmp_path: Path,
 ) -> None:
     """A policyd of a cluster keeps nothing of it: however it ended, it begins with a list, and goes on."""
@@ -145,20 +145,20 @@ async def test_ct_08_who_begins_again_tells_nothing_older(
 
 async def test_ct_13_a_tenant_that_edits_without_end_costs_a_batch_and_not_each_edit(
     api: ApiServer,
-    pod: objects.Pod,  # noqa: F811
+    pod: objects.Pod,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """How long others wait meanwhile: `test_p_8_ct_13_a_storm_of_edits_delays_nobody_elses`."""
-    compiled = 0
-    apply = Controller._compile
+    taken = 0
+    take = Controller._take
 
     def counted(controller: Controller, *more: Any) -> None:
-        nonlocal compiled
-        compiled += 1
-        apply(controller, *more)
+        nonlocal taken
+        taken += 1
+        take(controller, *more)
 
-    monkeypatch.setattr(Controller, "_compile", counted)
+    monkeypatch.setattr(Controller, "_take", counted)
     async with controlling(api, tmp_path) as controller:
         serving = Serving(controller, pod, pod.namespace)
         await write(api, pod.namespace, 0)
@@ -167,6 +167,6 @@ async def test_ct_13_a_tenant_that_edits_without_end_costs_a_batch_and_not_each_
             await asyncio.gather(*(write(api, pod.namespace, number + each) for each in range(at_once)))
         await write(api, pod.namespace, STORM)
         await until(lambda: number_in(serving) == STORM, RECOVER_SECONDS)
-        print(f"\n{STORM} edits were {compiled} batches")  # noqa: T201 — a figure
+        print(f"\n{STORM} edits were {taken} batches")  # noqa: T201 — a figure
         # One in 50 ms; how many edits come meanwhile is the machine's affair.
-        assert compiled <= STORM * 3 / 4
+        assert taken <= STORM * 3 / 4
