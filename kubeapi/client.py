@@ -19,6 +19,7 @@ from kubeapi.access import Access
 from kubeapi.errors import UNREACHABLE, UNUSABLE, ApiError, refused
 from kubeapi.lines import lines
 from kubeapi.path import ResourcePath
+from kubeapi.sockets import Sockets
 
 REQUEST_SECONDS = 30.0
 """One attempt, from connecting to the answer's last byte; the API server itself gives up after 60 s."""
@@ -83,6 +84,7 @@ class Client:
         """`field_manager` is who owns the fields that `apply` sends; the same over restarts and replicas."""
         self.access = access
         self._manager = field_manager
+        self._sockets = Sockets()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -94,9 +96,10 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; none is open when this returns."""
         if self._session is not None:
             await self._session.close()
+        await self._sockets.close()
 
     async def get(self, path: ResourcePath, name: str) -> Answer:
         """Read one object."""
@@ -243,7 +246,7 @@ class Client:
 
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=30)
+            connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=30, socket_factory=self._sockets.make)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 

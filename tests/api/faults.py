@@ -19,6 +19,7 @@ from aiohttp import web
 
 from kubeapi.access import Access
 from kubeapi.credentials import Credentials
+from kubeapi.sockets import Sockets
 from tests.api.rig import ADMIN_TOKEN, ApiServer
 from tests.listening import accept_no_more
 
@@ -73,6 +74,7 @@ class FaultProxy:
         self._runner: web.AppRunner | None = None
         self._listening: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._sockets = Sockets()
 
     @property
     def access(self) -> Access:
@@ -96,6 +98,7 @@ class FaultProxy:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
+        await self._sockets.close()
         self._runner = self._listening = self._session = None
 
     @contextlib.asynccontextmanager
@@ -183,7 +186,7 @@ class FaultProxy:
     def _connections(self) -> aiohttp.ClientSession:
         if self._session is None:
             context = ssl.create_default_context(cafile=self._api.ca)
-            connector = aiohttp.TCPConnector(ssl=context, limit=0)
+            connector = aiohttp.TCPConnector(ssl=context, limit=0, socket_factory=self._sockets.make)
             self._session = aiohttp.ClientSession(
                 connector=connector, timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**23
             )
