@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import needs
+
 NODE_V4, NODE_V6 = "10.77.0.1", "fd77::1"
 """The node's end of the bridge: every pod's default gateway, and where a kubelet's probes come from."""
 ELSEWHERE_V4 = "10.77.0.99"
@@ -65,7 +67,9 @@ class Namespace:
         """Run a program inside to its end, as a user."""
         become = [] if uid is None else ["setpriv", "--reuid", str(uid), "--clear-groups"]
         words = (*self.enter, *become, *words)
-        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=60, env=needs.environment(), check=False
+        )
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from policyd.up.programs import find_proxy
+from tests.cluster import needs
 
 from . import netns
 from .netns import Link, Namespace
@@ -55,8 +56,8 @@ def _redirect(pod: Namespace, *words: str, uid: int | None = None) -> subprocess
 
 
 def _nft(pod: Namespace, *words: str) -> str:
-    if shutil.which("nft") is None:
-        pytest.skip("TABLE NOT COMPARED: `nft` isn't on this machine (the package `nftables` gives it)")
+    if shutil.which("nft", path=needs.path()) is None:
+        pytest.skip("TABLE NOT COMPARED: `nft` isn't on this machine, and `make node-tools` couldn't get it")
     done = pod.run("nft", *words)
     assert done.returncode == 0, done.stderr
     return done.stdout
