@@ -7,7 +7,7 @@ from statistics import median
 from time import perf_counter
 
 from bench.world import objects, policy
-from policyd.compile.world import Compiler
+from policyd.compile.compiler import Compiler
 from policyd.engine import Table
 from policyd.index.world import World
 from policyd.resources.read import read

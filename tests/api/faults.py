@@ -35,7 +35,9 @@ def status(code: int, reason: str, message: str = "so says a test") -> dict[str,
     }
 
 
-def refusing(code: int, reason: str, *, watches_only: bool = False, **headers: str) -> Answer:
+def refusing(
+    code: int, reason: str, *, watches_only: bool = False, headers: dict[str, str] | None = None
+) -> Answer:
     """Answer everything, or every watch, with a status."""
 
     def answer(request: web.Request) -> web.Response | None:

@@ -154,7 +154,8 @@ class ApiServer:
 
     def kubectl(self, *arguments: str, stdin: str = "", kubeconfig: Path | None = None) -> str:
         """Run kubectl and return what it printed; raises RigError."""
-        command = [self.programs / "kubectl", "--kubeconfig", kubeconfig or self.kubeconfig, *arguments]
+        config = kubeconfig or self.kubeconfig
+        command: list[str | Path] = [self.programs / "kubectl", "--kubeconfig", config, *arguments]
         environment = {**os.environ, "HOME": str(self.folder)}
         done = subprocess.run(
             command,

@@ -183,7 +183,7 @@ def server(namespace: str, **spec: Any) -> Json:
 def test_wh_06_a_policy_that_cannot_be_read_is_refused_with_field_value_and_what_was_expected(
     api: ApiServer, enrolled: str
 ) -> None:
-    policy = {
+    policy: dict[str, Any] = {
         "apiVersion": "policyd.dev/v1alpha1",
         "kind": "AuthorizationPolicy",
         "metadata": {"name": "web", "namespace": enrolled},

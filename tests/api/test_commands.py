@@ -62,8 +62,8 @@ def test_names_of_accounts_mean_the_trust_domain_of_the_install(
     api: ApiServer, shop: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     api.kubectl("delete", "configmaps", "-A", "--field-selector", "metadata.name=policyd-install")
-    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "policyd-install"}}
-    settings["metadata"]["namespace"] = shop
+    metadata = {"name": "policyd-install", "namespace": shop}
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     api.apply(settings | {"data": {"settings.json": json.dumps({"trustDomain": "example.org"})}})
     asked = ["explain", "--kubeconfig", str(api.kubeconfig), "-o", "json", "--to", f"pod/{shop}/web:80"]
     assert run([*asked, "--from", f"serviceAccount:{shop}/reader"]) == ExitCode.DONE

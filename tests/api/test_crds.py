@@ -68,7 +68,8 @@ def test_everything_that_can_be_read_is_taken(api: ApiServer, namespace: str) ->
             each.severity != "error" for each in found.findings
         )
         targets = document.content.get("spec")
-        if not isinstance(document.content["metadata"].get("name"), str):  # type: ignore[index]
+        metadata = document.content["metadata"]
+        if not (isinstance(metadata, dict) and isinstance(metadata.get("name"), str)):
             continue
         said = stored(api, namespace, dict(document.content))
         if readable:

@@ -71,7 +71,7 @@ def test_wh_09_enrolment_is_released_only_by_who_may(
 ) -> None:
     namespace = objects.create_namespace(api, labels={LABEL: "enabled"})
     assert labelled(api, namespace, tenant(api, namespace), *labels) is allowed
-    release = {"apiGroups": ["policyd.dev"], "resources": [RESOURCE], "verbs": [VERB]}
+    release: dict[str, object] = {"apiGroups": ["policyd.dev"], "resources": [RESOURCE], "verbs": [VERB]}
     assert labelled(api, namespace, tenant(api, namespace, release), *labels)
 
 

@@ -156,7 +156,7 @@ async def _misbehave(proxy: FaultProxy, dice: random.Random) -> None:
             proxy.answer = refusing(500, "InternalError")
             proxy.cut()
         case 5:
-            proxy.answer = refusing(429, "TooManyRequests", **{"Retry-After": "1"})
+            proxy.answer = refusing(429, "TooManyRequests", headers={"Retry-After": "1"})
             proxy.cut()
         case 6:
             proxy.disorder = random.Random(dice.random())
@@ -198,7 +198,7 @@ async def test_ct_02_the_last_state_is_served_and_said_to_be_old(
         elif fault == "slow":
             proxy.delay = 60.0
         else:
-            proxy.answer = refusing(int(fault), "ByATest", **{"Retry-After": "1"})
+            proxy.answer = refusing(int(fault), "ByATest", headers={"Retry-After": "1"})
         proxy.cut()
         await make(api, namespace, "b")
         before, began = proxy.requests, time.monotonic()
@@ -234,7 +234,8 @@ async def test_ct_02_the_api_server_itself_goes_and_comes_back(
 
 
 async def test_ct_02_a_rotated_token_is_taken_up(api: ApiServer, proxy: FaultProxy, namespace: str) -> None:
-    from kubeapi.access import Access, Credentials  # noqa: PLC0415
+    from kubeapi.access import Access  # noqa: PLC0415
+    from kubeapi.credentials import Credentials  # noqa: PLC0415
 
     token = "one"
     proxy.token = "one"

@@ -73,7 +73,8 @@ class Shell:
 
     def kubectl(self, *words: str, stdin: str) -> str:
         """Run it; returns what it said on stderr."""
-        command = [self.api.programs / "kubectl", "--kubeconfig", self.api.kubeconfig, *words, "-f", "-"]
+        config = self.api.kubeconfig
+        command: list[str | Path] = [self.api.programs / "kubectl", "--kubeconfig", config, *words, "-f", "-"]
         done = subprocess.run(
             command,
             input=stdin,
@@ -204,7 +205,7 @@ def test_accounts_may_do_what_they_need_and_nothing_of_others(shell: Shell) -> N
 
     def may(component: str, *words: str) -> bool:
         account = f"--as=system:serviceaccount:{NAMESPACE}:{component}"
-        command = [
+        command: list[str | Path] = [
             shell.api.programs / "kubectl",
             "--kubeconfig",
             shell.api.kubeconfig,

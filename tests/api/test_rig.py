@@ -24,8 +24,8 @@ def test_an_api_server_reviews_a_pods_token(api: ApiServer, namespace: str) -> N
 
 def test_kubectl_and_the_kubernetes_client_see_the_same(api: ApiServer, namespace: str) -> None:
     api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen", "namespace": namespace}})
-    core = client.CoreV1Api(config.new_client_from_config(str(api.kubeconfig)))
-    assert core.read_namespaced_config_map("seen", namespace).metadata.name == "seen"
+    core = client.CoreV1Api(config.new_client_from_config(str(api.kubeconfig)))  # type: ignore[no-untyped-call]
+    assert core.read_namespaced_config_map("seen", namespace).to_dict()["metadata"]["name"] == "seen"
 
 
 def test_an_account_may_do_what_it_was_granted_and_no_more(api: ApiServer, namespace: str) -> None:

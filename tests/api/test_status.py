@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_each_reason_is_reached(
     for manifest in yaml.safe_load_all(case["manifests"]):
         if manifest["kind"] == "MeshDefaults":
             name = manifest["metadata"]["name"]
-            request.addfinalizer(lambda name=name: cluster.kubectl("delete", "meshdefaults", name))
+            request.addfinalizer(partial(cluster.kubectl, "delete", "meshdefaults", name))
         create(cluster, namespace, manifest)
     for expected in case["expect"]:
         kind, name = expected["object"].split("/")

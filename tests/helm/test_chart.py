@@ -59,10 +59,10 @@ def _template(
 ) -> subprocess.CompletedProcess[str]:
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    command = [helm, "template", "policyd", chart.FOLDER, "--namespace", namespace, "--include-crds"]
+    command: list[str | Path] = [helm, "template", "policyd", chart.FOLDER, "--namespace", namespace]
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     return subprocess.run(
-        [*command, "--kube-version", KUBERNETES, "--values", file],
+        [*command, "--include-crds", "--kube-version", KUBERNETES, "--values", file],
         capture_output=True,
         text=True,
         timeout=60,
@@ -135,7 +135,7 @@ def test_helm_lint_has_nothing_to_say(helm: Path, tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    command = [
+    command: list[str | Path] = [
         helm,
         "lint",
         chart.FOLDER,

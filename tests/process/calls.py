@@ -51,7 +51,9 @@ class _Dialled:
     async def streams(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self.reader is None or self.writer is None:
             opened = asyncio.open_connection(*self._address, ssl=self._context, server_hostname="any.test")
-            self.reader, self.writer = await asyncio.wait_for(opened, ANSWER_SECONDS)
+            reader, writer = await asyncio.wait_for(opened, ANSWER_SECONDS)
+            self.reader, self.writer = reader, writer
+            return reader, writer
         return self.reader, self.writer
 
     def close(self) -> None:
@@ -191,7 +193,7 @@ def _is_end(event: h2.events.Event) -> bool:
 def _status(event: h2.events.Event) -> str:
     if not isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
         return ""
-    return next((str(value) for name, value in event.headers or [] if name == "grpc-status"), "")
+    return {str(name): str(value) for name, value in event.headers or []}.get("grpc-status", "")
 
 
 def caller(kind: str, host: str, svid: Svid) -> Caller:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import grpc
 
@@ -35,8 +36,9 @@ def _chat(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[
     yield from requests
 
 
-def _fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+def _fail(request: bytes, context: grpc.ServicerContext) -> NoReturn:
     context.abort(grpc.StatusCode.FAILED_PRECONDITION, "not today: 100 %")
+    raise AssertionError("grpcio raises")
 
 
 def _sleep(request: bytes, context: grpc.ServicerContext) -> bytes:

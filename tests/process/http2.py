@@ -88,6 +88,8 @@ def _ends(answer: Answer, event: h2.events.Event) -> bool:
             return True
         case h2.events.StreamEnded():
             return True
+        case _:
+            pass
     return False
 
 

@@ -45,7 +45,7 @@ class _Newer:
 
 
 if __name__ == "__main__":
-    table.engine = _Newer  # type: ignore[assignment]
+    vars(table)["engine"] = _Newer
     from policyd.distribute.main import main
 
     sys.exit(main())

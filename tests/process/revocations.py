@@ -384,7 +384,7 @@ CASES = [
 
 # Of a pod's own object, which the kubelet writes: (change, its labels, its annotations).
 OPENED_POD = {"policyd.dev/default-access": "all-authenticated"}
-POD_CASES = (
+POD_CASES: tuple[tuple[str, dict[str, str], dict[str, str], str], ...] = (
     ("relabelled", {"app": "other"}, {}, documents(servers(), on_servers(CALLER))),
     (
         "default access closed",

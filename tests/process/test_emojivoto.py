@@ -223,16 +223,16 @@ async def test_a_denied_call_leaves_its_connection_to_the_others(mesh: Mesh) -> 
 
 async def test_another_grpc_implementation_sees_the_same(mesh: Mesh) -> None:
     """grpcio: C, as most languages have it."""
-    seen = []
+    seen: list[tuple[int, str]] = []
     for pod in ("web-0", "vote-bot-0"):
         host, port = mesh.listener(pod, VOTING)
         async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
             vote = channel.unary_unary(f"{VOTING_SERVICE}/VoteGhost")
             try:
                 await vote(b"", timeout=WAIT_SECONDS)
-                seen.append((0, None))
+                seen.append((0, ""))
             except grpc.aio.AioRpcError as error:
                 trailers = dict(error.trailing_metadata() or ())
-                seen.append((error.code().value[0], trailers.get("x-policyd-decision")))
+                seen.append((error.code().value[0], trailers.get("x-policyd-decision", "")))
     assert [status for status, _ in seen] == [0, 7]
     assert (await mesh.denial(seen[1][1]))["reason"] == "no_matching_rule"

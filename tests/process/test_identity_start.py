@@ -20,12 +20,17 @@ def chmod_key(world: World) -> dict[str, Any]:
     return {}
 
 
+def no_jwks(world: World) -> dict[str, Any]:
+    (world.folder / "jwks.json").unlink()
+    return {}
+
+
 FAULTS: dict[str, tuple[Spoil, str]] = {
     "no issuer": (lambda w: {"issuerFolder": str(w.folder / "none")}, "give identity a root or issuer"),
     "no issuer configured": (lambda w: {"issuerFolder": ...}, "issuerFolder: Field required"),
     "key for all": (chmod_key, "chmod 600"),
     "unknown key": (lambda w: {"issuerFolders": "x"}, "issuerFolders"),
-    "no jwks": (lambda w: (w.folder / "jwks.json").unlink() or {}, "jwks.json: No such file"),
+    "no jwks": (no_jwks, "jwks.json: No such file"),
     "neither tokens nor cluster": (lambda w: {"tokens": ...}, "either tokens, checked by a file of keys, or"),
     "cluster beside pods": (
         lambda w: {"tokens": ..., "cluster": {"audience": "a"}},

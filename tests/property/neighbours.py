@@ -117,7 +117,7 @@ def _object(version: str, kind: str, name: str, **rest: Any) -> Document:
 
 def _intruders(rng: Random) -> list[Document]:
     """Objects that name what is the victim's: its namespace, Server, routes, identities and addresses."""
-    everyone = {"requiredAuthenticationRefs": []}
+    everyone: Document = {"requiredAuthenticationRefs": []}
     server = {"group": "policyd.dev", "kind": "Server", "name": "s"}
     made = [
         _policy("grant", {"kind": "Namespace", "name": VICTIM}, "Allow"),

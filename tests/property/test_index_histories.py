@@ -87,7 +87,7 @@ EXTRAS = [
 def history(rng: random.Random, final: dict[ObjectKey, Object], others: Iterable[Object]) -> Batches:
     """Batches that end in `final`: some objects come twice, or as another before, or go again."""
     steps: list[Change] = []
-    pending = {key: [(key, found)] for key, found in final.items()}
+    pending: dict[ObjectKey, list[Change]] = {key: [(key, found)] for key, found in final.items()}
     for other in others:
         detour: list[Change] = [(other.key, other)]
         if other.key not in final or rng.random() < 0.3:

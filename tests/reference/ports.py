@@ -72,7 +72,7 @@ def port_of(world: World, workload: Workload, number: int) -> Port:
     key = (workload.key, number)
     if key not in world.ports:
         world.ports[key] = _prepare(world, workload, number)
-    return world.ports[key]  # type: ignore[no-any-return]
+    return world.ports[key]
 
 
 def _prepare(world: World, workload: Workload, number: int) -> Port:

@@ -27,7 +27,8 @@ class Shown(NamedTuple):
 
 
 def shown(page: str) -> Iterator[Shown]:
-    words, lines = "", []
+    words = ""
+    lines: list[str] = []
     for line in [*(ROOT / page).read_text(encoding="utf-8").splitlines(), ""]:
         if line.startswith(PROMPT):
             words, lines = line.removeprefix(PROMPT), []

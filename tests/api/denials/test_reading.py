@@ -170,7 +170,15 @@ def test_a_watch_tells_what_comes_and_only_of_its_namespace(
     spool, other = policyd.spool(shop), policyd.spool(bank)
     before = spool.deny()
     reader = policyd.reader(shop)
-    command = [policyd.api.programs / "kubectl", "--kubeconfig", reader, "get", "denials", "-n", shop]
+    command: list[str | Path] = [
+        policyd.api.programs / "kubectl",
+        "--kubeconfig",
+        reader,
+        "get",
+        "denials",
+        "-n",
+        shop,
+    ]
     with subprocess.Popen([*command, "-w", "-o", "name"], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .at_random import Fields, Sent2
 
@@ -230,18 +231,14 @@ def http2() -> list[Sent2]:
     injections = (b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00", b" HTTP/1.1\r\nA: b", b"\t", b" ")
     for injected in injections:
         tail = injected + b"transfer-encoding: chunked"
-        for name in ("method", "scheme", "authority", "path"):
-            add(
-                **{
-                    name: {
-                        "method": b"POST",
-                        "scheme": b"http",
-                        "authority": b"reader.test",
-                        "path": b"PATH",
-                    }[name]
-                    + tail
-                }
-            )
+        heads: dict[str, Any] = {
+            "method": b"POST",
+            "scheme": b"http",
+            "authority": b"reader.test",
+            "path": b"PATH",
+        }
+        for name, value in heads.items():
+            add(**{name: value + tail})
         for fields in (
             (b"x-a", b"b" + tail),
             (b"x-a" + tail, b"b"),
@@ -249,9 +246,9 @@ def http2() -> list[Sent2]:
             (b"x-a: b" + tail, b""),
         ):
             add((fields,))
-    for name in NAMES_OF_HTTP2:
+    for field in NAMES_OF_HTTP2:
         for value in (b"chunked", b" chunked", b"trailers", b"other.test", b"content-length", b"h2c"):
-            add(((name, value),))
+            add(((field, value),))
     for length in (
         b"0",
         b"5",

@@ -116,7 +116,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     """The standard library's reading of a head; nothing is answered."""
 
     def __init__(self, rfile: io.BytesIO) -> None:
-        self.rfile = rfile  # type: ignore[assignment]  # a file is what it reads from
+        self.rfile = rfile  # a file is what it reads from
         self.wfile = io.BytesIO()
         self.client_address = ("", 0)
         self.raw_requestline = rfile.readline(65537)

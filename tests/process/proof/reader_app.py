@@ -53,9 +53,10 @@ class Answer:
     def __init__(self, head: bool, steady: bool) -> None:
         self.number = next(NUMBERS)
         self.steady = steady
+        self.trailers = Pairs()
         if steady:
             self.status, self.bodiless, self.body, self.framing = 200, head, b"0123456789" * 40, "length"
-            self.fields, self.trailers, self.pieces = [], Pairs(), [self.body]
+            self.fields, self.pieces = Pairs(), [self.body]
             return
         dice = random.Random(self.number)
         self.status = dice.choice(STATUSES)
@@ -65,7 +66,6 @@ class Answer:
         self.framing = dice.choice(("length", "length", "chunked"))
         names = (b"x-one", b"x-two", b"content-type", b"set-cookie", b"vary", b"server")
         self.fields = [(dice.choice(names), dice.choice(VALUES)) for _ in range(dice.randrange(5))]
-        self.trailers: Pairs = []
         if dice.random() < 0.3 and not self.bodiless:
             self.framing = "chunked"
             self.trailers = [(b"etag", b'"a"'), (b"x-not-listed", b"b")][: dice.randrange(1, 3)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
+import socket
 from collections.abc import Sequence
 from typing import cast
 
@@ -127,7 +128,7 @@ class _Received:
 
 def _agrees(answer: Message, raw: bytes, method: str) -> None:
     """The standard library reads the same answer."""
-    other = http.client.HTTPResponse(cast("http.client.socket.socket", _Received(raw)), method=method)  # type: ignore[attr-defined]
+    other = http.client.HTTPResponse(cast("socket.socket", _Received(raw)), method=method)
     other.begin()
     assert (b"%d" % other.status, other.read()) == (answer.first[0], answer.body), raw
     fields = sorted(

@@ -49,6 +49,7 @@ async def metric(mesh: Mesh, name: str) -> int:
 
 async def test_l4_07_without_descriptors_what_is_open_goes_on_and_it_recovers_by_itself(mesh: Mesh) -> None:
     pid = mesh.pod("reader-0").proxy.pid
+    assert pid is not None
     fds, stat = Path(f"/proc/{pid}/fd"), Path(f"/proc/{pid}/stat")
     with closing(Http1(way(mesh, "plaintext"))) as kept:
         assert await kept.send(GOOD) is not None

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from identity import audit
 from identity.audit import REFUSALS_PER_SECOND, Journal, JournalError
 
 
@@ -40,8 +39,9 @@ async def test_lines_are_durable_chained_and_private(tmp_path: Path) -> None:
 
 
 async def test_one_commit_serves_all_that_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, syncs, fsync = Journal(tmp_path / "journal"), [], os.fsync
-    monkeypatch.setattr(audit.os, "fsync", lambda file: (syncs.append(file), fsync(file)))
+    journal, fsync = Journal(tmp_path / "journal"), os.fsync
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: (syncs.append(file), fsync(file)))
     await asyncio.gather(*(journal.append({"event": "issued", "at": n}) for n in range(100)))
     assert len(syncs) == 1
     await journal.close()
@@ -73,7 +73,7 @@ async def test_id_10_a_failed_commit_fails_all_that_wait_on_it_and_is_tried_anew
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(audit.os, "fsync", fail)
+        patched.setattr(os, "fsync", fail)
         results = await asyncio.gather(
             *(journal.append({"event": "issued", "at": n}) for n in range(3)), return_exceptions=True
         )
@@ -109,7 +109,7 @@ async def test_a_journal_that_others_hold_or_could_change_is_refused(spoil: str,
             path.symlink_to(tmp_path / "real")
         case "folder":
             path.mkdir()
-        case "busy":
+        case _:
             other = Journal(path)
     with pytest.raises(JournalError, match="journal"):
         Journal(path)

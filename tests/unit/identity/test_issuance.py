@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from identity import audit
 from identity.audit import Journal
 from identity.authority import Authority
 from identity.issuance import Asked, Checks, Issuance
@@ -164,6 +164,6 @@ async def test_id_10_without_a_journal_there_is_no_certificate(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(audit.os, "fsync", fail)
+        patched.setattr(os, "fsync", fail)
         assert await refusal(issuance, asked) is Code.AUDIT_UNAVAILABLE
     assert await issuance.certify(asked)

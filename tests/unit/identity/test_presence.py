@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -70,7 +71,7 @@ async def test_a_pod_that_is_there_is_there(pods: ClusterPods) -> None:
 
 
 DELETED = "2026-11-21T20:00:00Z"
-GONE = {
+GONE: dict[str, Callable[[ClusterPods], None]] = {
     "pod deleted": lambda p: p.pods.tell(Told(2, (Gone(POD, "pod-uid"),))),
     "pod of the same name": lambda p: put_pod(p, "other-uid"),
     "pod of another account": lambda p: put_pod(p, spec={"serviceAccountName": "voting"}),
@@ -96,12 +97,13 @@ async def test_a_pod_whose_event_comes_after_its_token_is_waited_for(
 ) -> None:
     monkeypatch.setattr(presence, "APPEAR_SECONDS", 10.0)
     put_pod(pods, "former-uid")
-    both = asyncio.gather(code(pods), code(pods))
+    one, two = asyncio.ensure_future(code(pods)), asyncio.ensure_future(code(pods))
     await asyncio.sleep(0)
     put_pod(pods, "another-uid")
     await asyncio.sleep(0)
     put_pod(pods)
-    assert await asyncio.wait_for(both, 5) == [None, None]
+    async with asyncio.timeout(5):
+        assert (await one, await two) == (None, None)
 
 
 async def test_id_04_before_the_first_lists_nothing_is_known(pods: ClusterPods) -> None:

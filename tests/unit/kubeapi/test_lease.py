@@ -214,7 +214,7 @@ def test_a_lease_that_is_deleted_is_no_sign_that_nobody_leads() -> None:
 def test_times_by_which_two_could_lead_are_refused() -> None:
     for wrong in ({"lease": 10}, {"renew_deadline": 2.0}, {"retry": 0.0}, {"lease": 9}):
         with pytest.raises(ValueError, match="expected lease"):
-            Timing(**wrong)  # type: ignore[arg-type]
+            Timing(**wrong)
 
 
 def test_a_lease_of_another_shape_is_read_as_far_as_it_goes() -> None:

@@ -37,9 +37,12 @@ NAMESPACES = {
     "books": NamespaceFacts("books", {"policyd.dev/inject": "enabled"}),
     "calm": NamespaceFacts("calm"),
 }
-POD = {"metadata": {"generateName": "app-"}, "spec": {"containers": [{"name": "app", "image": "app"}]}}
-
 Json = dict[str, Any]
+
+POD: Json = {
+    "metadata": {"generateName": "app-"},
+    "spec": {"containers": [{"name": "app", "image": "app"}]},
+}
 
 
 def certificate() -> Material:

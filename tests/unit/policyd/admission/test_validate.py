@@ -91,7 +91,7 @@ def route(parent: Json, api_version: str = f"{GATEWAY}/v1", **rule: object) -> J
 
 OURS = {"group": "policyd.dev", "kind": "Server", "name": "web"}
 GATE = {"name": "entrance"}
-FILTER = {"filters": [{"type": "URLRewrite"}]}
+FILTER: Json = {"filters": [{"type": "URLRewrite"}]}
 
 
 def test_a_route_of_gateway_api_is_ours_to_judge_where_it_hangs_on_a_server() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from policyd.audit.keeping import DatabaseStore
 from policyd.audit.record import Writer
-from policyd.audit.sqlite import SqliteStore
 from policyd.cli.exit_codes import ExitCode
 from policyd.cli.main import run
 from policyd.distribute.basis import Basis
@@ -56,7 +56,7 @@ NARROW = "requiredAuthenticationRefs: [{kind: ServiceAccount, name: someone}]"
 class Told:
     """A controller on a folder, the store, and the one pod that asks."""
 
-    def __init__(self, folder: Path, store: SqliteStore, state: Path) -> None:
+    def __init__(self, folder: Path, store: DatabaseStore, state: Path) -> None:
         self.folder = folder
         self.store = store
         self.controller = Controller([Folder(folder)], "test")
@@ -188,7 +188,7 @@ async def test_a_deleted_policy_is_named(told: Told, capsys: pytest.CaptureFixtu
 
 
 async def test_what_no_kept_table_allowed(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
-    other = {"peer": {"ip": "10.0.0.7", "identity": "spiffe://test/ns/books/sa/other"}}
+    other: dict[str, Any] = {"peer": {"ip": "10.0.0.7", "identity": "spiffe://test/ns/books/sa/other"}}
     past = explained(told, told.denied(**other), capsys)["history"]["past"]
     assert (past["allowedBy"], past["looked"], past["ended"]) == (None, 1, False)
     store = str(told.folder.parent / "audit")
@@ -202,7 +202,7 @@ async def test_a_grant_that_ended_by_itself(told: Told, capsys: pytest.CaptureFi
     async with asyncio.timeout(5):
         while datetime.now(UTC) < datetime.fromisoformat(end):
             await asyncio.sleep(0.01)
-    someone = {"peer": {"ip": "10.0.0.7", "identity": "spiffe://test/ns/books/sa/someone"}}
+    someone: dict[str, Any] = {"peer": {"ip": "10.0.0.7", "identity": "spiffe://test/ns/books/sa/someone"}}
     assert explained(told, told.denied(**someone), capsys)["history"]["past"]["ended"] is True
 
 
@@ -289,7 +289,7 @@ async def test_ids_as_people_paste_them(told: Told, capsys: pytest.CaptureFixtur
 async def test_what_the_gate_refused_is_told_as_it_was_recorded(
     told: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gate = {"reason": "invalid_request:G5", "status": 400, "request": None}
+    gate: dict[str, Any] = {"reason": "invalid_request:G5", "status": 400, "request": None}
     decision = told.denied(**gate, gate={"rule": "G5", "offset": 4, "field": None})
     found = explained(told, decision, capsys)
     assert "rule G5, at byte 4" in found["why"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,11 @@ class Deposit:
     def edit(self, *statements: str) -> None:
         with psycopg.connect(self.connection) as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[call-overload]
+                connection.execute(statement)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.connection) as connection:
-            return connection.execute(sql).fetchall()  # type: ignore[call-overload, no-any-return]
+            return connection.execute(sql).fetchall()
 
     def checked(self, *, trusting: bool = False) -> Result:
         pem = x509.load_pem_x509_certificates(self.signer.roots.read_bytes())
@@ -194,7 +194,8 @@ def test_places_follow_one_another_as_they_can_be_seen(deposit: Deposit) -> None
             deliver(store, chain, denial(at, pod=writer.pod, workload=writer.workload))
 
     def follow() -> None:
-        rows, last = [{}], False
+        rows: Sequence[Mapping[str, Any]] = [{}]
+        last = False
         while rows or not last:
             last = ended.is_set()  # what is read from here on is all there is
             rows = stores[0].records(Filter(after=seen[-1] if seen else -1), 1000)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import stat
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def test_a_delivery_that_comes_again_is_kept_once(store: SqliteStore, chain: Cha
 def test_two_streams_of_one_chain_at_once(store: SqliteStore, chain: Chain) -> None:
     """A proxy that connects again while its old stream lingers."""
     links = chain.add(*(denial(number) for number in range(50)))
-    futures = []
+    futures: list[Future[int]] = []
 
     def send() -> None:
         futures.extend(store.append(chain.writer, chain.name, links[:end]) for end in range(1, 51))
@@ -145,7 +146,7 @@ def test_what_a_returning_writer_knows_and_the_store_does_not(
 
 
 def test_au_05_hostile_bytes_are_one_entry_each(store: SqliteStore, chain: Chain) -> None:
-    hostile = [
+    hostile: list[dict[str, Any] | bytes] = [
         denial(1, detail="line\nbreak\u0000\u001b]0;x\u0007"),
         denial(2, request={"method": "G\u001b[31m", "path": "/" + "a" * 60_000}),
         b"\xff\xfe not json",

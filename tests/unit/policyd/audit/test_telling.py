@@ -12,8 +12,9 @@ from policyd.compile.compiler import Compiler
 from policyd.distribute import trail
 from policyd.distribute.trail import Telling, Trail
 from policyd.index.world import World
+from tests.property.neighbours import NEIGHBOUR
 from tests.property.test_tenants import their_pod
-from tests.property.two_tenants import NEIGHBOUR, put, theirs
+from tests.property.two_tenants import put, theirs
 
 from .conftest import Opener, until
 

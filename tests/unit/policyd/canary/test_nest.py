@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
@@ -110,7 +110,7 @@ def test_a_sound_mesh_has_no_findings(decisions: Mapping[str, Any]) -> None:
     assert {each.outcome for each in outcomes(sound(decisions), decisions).values()} == {"ok"}
 
 
-LIES = {
+LIES: dict[str, Callable[[Heard], Heard | None]] = {
     "never heard of": lambda heard: None,
     "no answer": lambda heard: Heard(heard.canary, error="refused"),
     "past the proxy": lambda heard: Heard(heard.canary, 200, None, {"peer": "10.0.0.7"}, "10.0.0.7"),

@@ -290,8 +290,7 @@ def test_check_names_file_line_column_field_value_and_expectation(
         (
             b"a: &a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\n"
             + b"".join(
-                b"c%d: &c%d [*%s, *%s, *%s, *%s, *%s, *%s, *%s, *%s]\n"
-                % (i, i, *([b"b" if i == 0 else b"c%d" % (i - 1)] * 8))
+                b"c%d: &c%d [%s]\n" % (i, i, b", ".join([b"*b" if i == 0 else b"*c%d" % (i - 1)] * 8))
                 for i in range(9)
             ),
             "alias",

@@ -9,6 +9,7 @@ from policyd import engine
 from policyd.compile import compiler as module
 from policyd.compile.compiler import parse_origin
 from policyd.compile.rows import WorkloadPart, encode
+from policyd.compile.table import encode_workload
 from policyd.compile.world import changes_of, compile_all, load_world
 from policyd.errors import SnapshotError
 from policyd.model.names import ObjectKey
@@ -68,12 +69,11 @@ def test_a_row_says_where_it_was_written() -> None:
 def test_a_workload_whose_rows_the_engine_refuses_refuses_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     found = compiled(DEPLOYMENT, SERVER, policy("p", ""))
     assert ask(found)["verdict"] == "allow"
-    encode_as_it_is = module.encode_workload
 
     def refuse(rows: WorkloadPart) -> bytes:
         if rows.ports:
             raise SnapshotError("too large")
-        return encode_as_it_is(rows)
+        return encode_workload(rows)
 
     (grant,) = objects(policy("q", ""))
     with monkeypatch.context() as patched:

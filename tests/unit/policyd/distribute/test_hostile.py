@@ -113,7 +113,8 @@ async def test_ct_12_bytes_that_are_no_tls(port: Port) -> None:
             *(noise.randbytes(length) for length in (0, 1, 5, 100, 16 * 1024, MEGABYTE)),
         ]
         for hello in hellos:
-            await asyncio.to_thread(lambda hello=hello: _pour(_connect(port, None), hello))
+            peer = await asyncio.to_thread(_connect, port, None)
+            await asyncio.to_thread(_pour, peer, hello)
         await until(lambda: port.fanout.figures()["handshakes_failed"] >= len(hellos) - 3)
     assert port.fanout.figures()["streams"] == 2
 
@@ -196,6 +197,7 @@ async def test_ct_12_frames_that_are_no_http2(port: Port) -> None:
     assert port.fanout.figures()["connections_failed"] > 10
 
 
+_ENCODED = b"\x83\x87\x41\x01x\x44" + bytes([len(POLICY)]) + POLICY.encode() + b"\x5f\x10application/grpc"
 FLOODS: dict[str, Callable[[int], bytes]] = {
     "ping": lambda number: _frame(6, 0, 0, number.to_bytes(8, "big")),
     "settings": lambda number: _frame(4, 0, 0, b"\0\3" + number.to_bytes(4, "big")),
@@ -204,7 +206,6 @@ FLOODS: dict[str, Callable[[int], bytes]] = {
     "reset": lambda number: _frame(1, 4, 2 * number + 1, _ENCODED) + _frame(3, 0, 2 * number + 1, bytes(4)),
     "continuation": lambda number: _frame(9, 0, 1, b"\0") if number else _frame(1, 0, 1, _ENCODED),
 }
-_ENCODED = b"\x83\x87\x41\x01x\x44" + bytes([len(POLICY)]) + POLICY.encode() + b"\x5f\x10application/grpc"
 
 
 @pytest.mark.parametrize("flood", FLOODS)

@@ -45,8 +45,15 @@ def report(
     history: LastChange | None = None, past: Past | None = None, origin: str | None = ORIGIN
 ) -> Report:
     names = dict.fromkeys(Explanation.__struct_fields__)
-    told = {**names, "verdict": "deny", "reason": "explicit_deny", "step": 6, "origin": origin}
-    decision = Explanation(**told | {"peer": Peer("10.0.0.7", None), "near_misses": ()})
+    told: dict[str, Any] = {
+        **names,
+        "verdict": "deny",
+        "reason": "explicit_deny",
+        "step": 6,
+        "origin": origin,
+    }
+    told |= {"peer": Peer("10.0.0.7", None), "near_misses": ()}
+    decision = Explanation(**told)
     question = Question(80, AT, Caller("10.0.0.7"), {"tcp": {}})
     place = Place(WorkloadName("deployment", "shop", "cart"), None, None)
     return Report(place, question, DEFAULT_TRUST_DOMAIN, decision, "so", {}, (), None, history, past=past)
@@ -137,7 +144,7 @@ def test_of_several_users_none_is_guessed() -> None:
 
 def test_of_several_managers_of_one_second_none_is_guessed() -> None:
     """managedFields give both the same time."""
-    other = {"requestURI": "/a?fieldManager=kubectl-edit"}
+    other: dict[str, Any] = {"requestURI": "/a?fieldManager=kubectl-edit"}
     found = last(write(0.1, "jane"), write(0.2, "bob", **other))
     assert found == Logged(2, None, ("jane", "bob"))
     assert who(last(write(0.1, "jane"), write(0.2, "jane", **other))) == "jane"

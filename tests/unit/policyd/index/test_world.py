@@ -47,7 +47,7 @@ def test_a_policy_touches_its_old_and_its_new_target() -> None:
     world = World()
 
     def policy(target: str) -> Object:
-        spec = {
+        spec: dict[str, object] = {
             "targetRef": {"group": "policyd.dev", "kind": "Server", "name": target},
             "requiredAuthenticationRefs": [],
         }

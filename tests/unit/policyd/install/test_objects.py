@@ -21,7 +21,7 @@ from policyd.install.ports import PORTS
 from policyd.install.rbac import GRANTS, table
 from policyd.resources.crd import FOLDER
 from policyd.sources.kubernetes.served import FOLLOWED
-from servicekit.config import load_config
+from servicekit.config import Config, load_config
 from tests.unit.policyd.install.restricted import faults
 from tests.unit.policyd.install.worlds import MATERIAL, VARIANTS, of_kind, settings
 
@@ -261,7 +261,11 @@ def test_settings_files_are_those_that_the_processes_read(
         for each in of_kind(objects, "ConfigMap")
         if each["metadata"]["name"].endswith("-settings")
     }
-    models = {"identity": IdentitySettings, "policyd": PolicydSettings, "injector": InjectorSettings}
+    models: dict[str, type[Config]] = {
+        "identity": IdentitySettings,
+        "policyd": PolicydSettings,
+        "injector": InjectorSettings,
+    }
     for component, model in models.items():
         file = tmp_path / component
         file.write_text(maps[f"{component}-settings"])

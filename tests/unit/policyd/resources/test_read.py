@@ -198,7 +198,8 @@ spec:
     assert isinstance(found, Unreadable)
     assert [problem.code for problem in found.problems] == ["unknown-version"]
     assert found.salvage["action"] == "Deny"
-    assert found.salvage["target_ref"].name == "web"
+    target: Any = found.salvage["target_ref"]
+    assert target.name == "web"
 
 
 def test_a_field_beside_spec_is_no_secret(one: One) -> None:

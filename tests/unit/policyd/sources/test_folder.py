@@ -5,10 +5,12 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyd.errors import SourceError
+from policyd.sources import files
 from policyd.sources import folder as followed
 from policyd.sources.events import Added, Batch, Deleted, Event, Updated
 from policyd.sources.files import FileContent
@@ -101,11 +103,11 @@ async def test_a_cold_start_on_a_broken_file_says_so(tmp_path: Path) -> None:
 
 async def test_an_unchanged_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    original = followed.read_file
+    original = files.read_file
 
-    def counting(path: Path, *rest: object) -> FileContent:
+    def counting(path: Path, *rest: Any) -> FileContent:
         opened.append(path.name)
-        return original(path, *rest)  # type: ignore[arg-type]
+        return original(path, *rest)
 
     monkeypatch.setattr(followed, "read_file", counting)
     for name in "abc":

@@ -44,7 +44,8 @@ def test_an_uncommitted_line_has_the_files_time(repository: Path) -> None:
     path.write_text("one\nother\n")
     found = written(Origin(str(path), 2, 1))
     assert found is not None
-    assert (found.author, found.at.timestamp()) == (None, pytest.approx(path.stat().st_mtime))
+    assert found.author is None
+    assert found.at.timestamp() == pytest.approx(path.stat().st_mtime)
 
 
 def test_outside_of_a_repository(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ CONTAINER = {
     "ports": [{"containerPort": 80, "name": "http", "protocol": "TCP"}],
     "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}},
 }
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "metadata": {"labels": {"app": "web"}, "creationTimestamp": None},
     "spec": {"serviceAccountName": "web", "containers": [CONTAINER]},
 }
@@ -192,7 +192,8 @@ def test_a_policy_keeps_what_its_author_said() -> None:
 
 
 def test_ct_04_a_policy_of_the_wrong_shape_is_unreadable() -> None:
-    for spec in ({"podSelector": {}, "port": "nowhere at all"}, [], "text", None):
+    shapes: tuple[object, ...] = ({"podSelector": {}, "port": "nowhere at all"}, [], "text", None)
+    for spec in shapes:
         found = decode("policyd.dev", "Server", "v1alpha1", {"metadata": meta(), "spec": spec})
         assert isinstance(found, Unreadable)
         assert found.problems
