@@ -87,14 +87,16 @@ class Sent2:
         return b"".join(self.pieces)
 
     def as_head(self) -> bytes:
-        """The head that says the same in HTTP/1.1, for the same gate; a fragment is cut off (row H2-10)."""
+        """The head that says the same in HTTP/1.1, for the same gate.
+
+        A fragment is cut off, and of a path that was nothing else `/` is left (row H2-10).
+        """
         pseudo = dict(field for field in self.fields if field[0].startswith(b":"))
         lines = [b"%s: %s" % field for field in self.fields if not field[0].startswith(b":")]
         lines = [line for line in lines if not line.startswith((b"host:", b"te:"))]
-        first = b"%s %s HTTP/1.1" % (
-            pseudo.get(b":method", b""),
-            pseudo.get(b":path", b"").partition(b"#")[0],
-        )
+        path, fragment, _ = pseudo.get(b":path", b"").partition(b"#")
+        target = path or b"/" if fragment else path
+        first = b"%s %s HTTP/1.1" % (pseudo.get(b":method", b""), target)
         return b"\r\n".join([first, b"Host: " + pseudo.get(b":authority", b""), *lines, b"", b""])
 
 

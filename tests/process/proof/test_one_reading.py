@@ -240,3 +240,21 @@ async def test_p_5_a_difference_is_seen(parsers: dict[str, Parser]) -> None:
     assert await seen(read, raw.replace(b"/a", b"/b")) == everybody
     assert await seen(read, raw.replace(b"reader", b"writer")) == everybody
     assert await seen(read, raw[:-1]) == everybody
+
+
+@pytest.mark.parametrize("path", [b"/a?b#c", b"/#", b"#/", b"#?b"])
+async def test_p_5_h2_10_of_a_fragment_nothing_is_decided_on_or_read(
+    mesh: Mesh, parsers: dict[str, Parser], path: bytes
+) -> None:
+    """The library cuts it off, and what is left of a path that was nothing else is `/`."""
+    await written(mesh)
+    tally = Tally(f"HTTP/2, {path.decode()}")
+    pseudo = ((b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"reader.test"), (b":path", path))
+    sent = Sent2(pseudo, (), ())
+    answer = await send2(way(mesh, "plaintext", True), sent, ())
+    assert answer is not None
+    number = number_of(answer)
+    assert number is not None, answer
+    tally.answered[number] = decided(sent.as_head()), answer
+    await compare_all(mesh, tally, parsers, {number: sent.body})
+    assert not tally.differences
