@@ -78,6 +78,7 @@ property: binding ## Engine against reference evaluator, and invariants over ran
 	$(call say,Property and differential tests)
 	$(BIN)/pytest -q -s tests/property
 
+# Of a node's tools it is `nft` that is wanted here, beside what the machine has.
 process: build tools node-tools faketime ## Real identity, policyd and proxies on loopback
 	$(call say,Process tests)
 	$(BIN)/pytest -q tests/process

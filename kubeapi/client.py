@@ -96,7 +96,7 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close all connections; none is open when this returns."""
+        """Close all connections, and wait for no answer to that."""
         if self._session is not None:
             await self._session.close()
         await self._sockets.close()

@@ -7,6 +7,9 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K")
 
+SLICE_SECONDS = 0.004
+"""How long work for many has the loop before it does something else."""
+
 
 class Turns(Generic[K]):
     """Keys that wait, each once, by their namespaces."""

@@ -14,12 +14,10 @@ from policyd.distribute.publish import Publisher
 from policyd.distribute.refusals import permission_denied
 from policyd.distribute.session import Session, Teller
 from policyd.engine import Delivered, Ended, Fanout, Greeted, Nacked, Opened
-from policyd.turns import Turns
+from policyd.turns import SLICE_SECONDS, Turns
 from policyd_api.v1 import stream_pb2 as wire
 from servicekit.leaf import Leaf, LeafError, read_leaf
 
-SLICE_SECONDS = 0.004
-"""How long sessions are looked at, and tables made for them, before the loop does something else."""
 STAND_SECONDS = 5.0
 """How often it is said that nothing newer is known; confirmations take their time from it."""
 

@@ -25,9 +25,8 @@ from policyd.status.enforcement import Standing, concerned, enforcement_of, stan
 from policyd.status.held import OURS, ROUTES
 from policyd.status.route_parents import parents_wanted
 from policyd.status.writer import Want, WantedParents
+from policyd.turns import SLICE_SECONDS
 
-SLICE_SECONDS = 0.004
-"""How long the loop belongs to a picture at a time."""
 _RULES = frozenset({"Server", "AuthorizationPolicy", "RegoPolicy", "MeshDefaults"})
 """Of our kinds those that tables have rows of; the others are only referred to."""
 

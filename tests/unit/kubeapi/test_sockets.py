@@ -65,7 +65,7 @@ class Mute:
 
 
 @pytest.fixture
-async def said(request: pytest.FixtureRequest) -> bytes:
+def said(request: pytest.FixtureRequest) -> bytes:
     return bytes(request.param)
 
 

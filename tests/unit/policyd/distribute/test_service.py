@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from policyd.distribute.publish import Publisher
-from policyd.distribute.service import SLICE_SECONDS, PolicyStreamService
+from policyd.distribute.service import PolicyStreamService
 from policyd.distribute.session import Contents, Session
+from policyd.turns import SLICE_SECONDS
 from policyd_api.v1 import stream_pb2 as wire
 from servicekit.leaf import Leaf
 from tests.unit.policyd.distribute.conftest import FakeTeller, leaf
